@@ -1,0 +1,321 @@
+"""The command `sora-edu`: each sub-command is a thin layer over one function of the library.
+
+Heavy imports stand inside the functions, so that `--help`, `--version` and a mistyped option answer at once.
+"""
+
+import json
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional
+from tyro.extras import SubcommandApp
+
+from sora_edu import __version__
+from sora_edu.errors import InputError, MediaError, PromptError, SoraError, UnknownWordWarning
+
+app = SubcommandApp()
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """`32x48` to (32, 48): height and width in pixels."""
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", size.strip().lower())
+    if match is None:
+        raise InputError(f"--size {size!r} is not HEIGHTxWIDTH in pixels, such as 32x32")
+    return int(match[1]), int(match[2])
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed {seed} must be a whole number from 0 to {2**32 - 1}")
+
+
+def clip_paths(out: Path, count: int) -> list[Path]:
+    """`clip.gif` itself for one clip; `clip-1.gif`, `clip-2.gif`, ... for several. No prompt enters a file name."""
+    from sora_edu.media_out import ENCODERS
+
+    if out.suffix.lower() not in ENCODERS:
+        raise MediaError(f"--out {out}: unknown ending {out.suffix!r}, expected one of {', '.join(ENCODERS)}")
+    if out.is_dir():
+        raise MediaError(f"--out {out} is a folder; give the name of a file in it, such as {out / 'clip.gif'}")
+    if count == 1:
+        return [out]
+    ending = ".strip.png" if out.name.lower().endswith(".strip.png") else out.suffix
+    stem = out.name[: -len(ending)]
+    return [out.with_name(f"{stem}-{i:0{len(str(count))}}{ending}") for i in range(1, count + 1)]
+
+
+def write_clip(video, path: Path, *, fps: float = 8) -> None:
+    """Save a video ``c f h w`` or ``1 c f h w``; print its path, and on stderr what the format could not keep."""
+    from sora_edu.media import save_clip
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for note in save_clip(video, path, fps=fps):
+        print(f"note: {path}: {note}", file=sys.stderr)
+    print(path)
+
+
+def write_json(data: dict, path: Path) -> None:
+    """Write beside the target and rename, so that a reader never meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(data, file, indent=2)
+            file.write("\n")
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+MEANS = {"velocity_error": "units a tick", "psnr": "dB"}  # the other intervals are of shares
+
+
+def as_table(results: dict) -> str:
+    """One line for each figure; shares as per cent, each with its interval."""
+    return "\n".join(f"{name:<32} {text}" for name, text in _figures(results))
+
+
+def _figures(results: dict) -> Iterator[tuple[str, str]]:
+    for name, entry in results.items():
+        if not isinstance(entry, dict):
+            yield name, f"{entry:.3g}" if isinstance(entry, float) else str(entry)
+        elif entry.get("value") is None:
+            yield name, "nothing to measure"
+        else:
+            unit = next((unit for key, unit in MEANS.items() if name.startswith(key)), "%")
+            value, low, high = ((100 if unit == "%" else 1) * entry[key] for key in ("value", "low", "high"))
+            yield name, f"{value:.4g} {unit}  (95 % interval {low:.4g} to {high:.4g})"
+            yield from _figures({f"{name} {key}": inner for key, inner in entry.items() if isinstance(inner, dict)})
+
+
+@app.command
+def sample(
+    prompts: Positional[tuple[str, ...]] = (),
+    *,
+    out: Path,
+    checkpoint: str = "tiny",
+    frames: int = 17,
+    size: str = "32x32",
+    steps: int = 25,
+    cfg_scale: float = 3.0,
+    seed: int = 0,
+) -> None:
+    """Generate a clip from each prompt, and print the path of each.
+
+    Example: sora-edu sample "a red circle falls" --out clip.gif
+
+    Args:
+        prompts: What to show, each in quotes. Several prompts write clip-1.gif, clip-2.gif, ...
+        out: File to write; its ending chooses .gif, .png (animated), .webp, .mp4, or .strip.png for a strip of stills.
+        checkpoint: Name of a shipped checkpoint, or the folder of one you trained.
+        frames: Number of frames, 1 + a multiple of 4.
+        size: HEIGHTxWIDTH in pixels.
+        steps: Sampling steps: more are slower and finer.
+        cfg_scale: Guidance: 1 takes the prompt as it is, more insists on it, 0 ignores it.
+        seed: The same seed and prompt give the same clip.
+    """
+    if not prompts:
+        raise PromptError('no prompt given; say what to show: sora-edu sample "a red circle falls" --out clip.gif')
+    height_width = parse_size(size)
+    check_seed(seed)
+    paths = clip_paths(out, len(prompts))
+    from sora_edu.pipeline import Pipeline
+
+    pipe = Pipeline.load(checkpoint)
+    videos = pipe(list(prompts), frames=frames, size=height_width, steps=steps, cfg_scale=cfg_scale, seed=seed)
+    for video, path in zip(videos, paths, strict=True):
+        write_clip(video, path)
+
+
+@app.command
+def train(
+    *,
+    out: Path,
+    preset: str = "tiny",
+    resume: bool = False,
+    seed: int = 0,
+    vae_steps: int | None = None,
+    dit_steps: int | None = None,
+    clips: int | None = None,
+    batch: int | None = None,
+    device: str | None = None,
+) -> None:
+    """Train the VAE and then the transformer, from nothing; kill it at any time and go on with --resume.
+
+    Example: sora-edu train --preset tiny --out runs/mine
+
+    Args:
+        out: Folder of the run: metrics, sample strips and checkpoints.
+        preset: tiny (a laptop) or compact (one GPU).
+        resume: Go on from the run's last checkpoint, bit for bit.
+        seed: Chooses the first weights, the clips and the noise.
+        vae_steps: Steps of the VAE, in place of the preset's.
+        dit_steps: Steps of the transformer, in place of the preset's.
+        clips: Clips whose latents the transformer learns from, in place of the preset's.
+        batch: Clips a step, in place of the preset's.
+        device: cpu, cuda or mps; without it, cuda where there is one.
+    """
+    check_seed(seed)
+    lengths = {"vae_steps": vae_steps, "dit_steps": dit_steps, "clips": clips, "batch": batch}
+    for name, value in lengths.items():
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
+    from sora_edu.recipe import train as run
+
+    print(run(preset, out, resume=resume, seed=seed, device=device, **lengths))
+
+
+@app.command
+def evaluate(
+    *,
+    checkpoint: str = "tiny",
+    split: Literal["seen", "heldout", "pairs"] = "seen",
+    n: int = 512,
+    json: Path | None = None,
+    steps: int = 25,
+    cfg_scale: float = 3.0,
+    seed: int = 0,
+) -> None:
+    """Measure how often clips show what the prompt says, with 95 % intervals, and how well they move.
+
+    Example: sora-edu evaluate --checkpoint tiny --split heldout --n 512 --json heldout.json
+
+    Args:
+        checkpoint: Name of a shipped checkpoint, or the folder of one you trained.
+        split: Prompts of trained combinations, of combinations held out of training, or of two objects.
+        n: Number of prompts.
+        json: File for the figures; without it they are only printed.
+        steps: Sampling steps.
+        cfg_scale: Guidance.
+        seed: Chooses the prompts and the noise.
+    """
+    check_seed(seed)
+    from sora_edu.evaluate import evaluate_checkpoint
+
+    results = evaluate_checkpoint(checkpoint, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed)
+    print(as_table(results))
+    if json is not None:
+        write_json(results, json)
+        print(json)
+
+
+@app.command
+def reconstruct(
+    file: Positional[Path], *, out: Path, checkpoint: str = "tiny", max_side: int = 256, max_frames: int = 65
+) -> None:
+    """Send a photograph or video of yours through the VAE and back; write the two side by side.
+
+    Example: sora-edu reconstruct photo.jpg --out photo.strip.png
+
+    Args:
+        file: Any image or video file.
+        out: File to write; its ending chooses the format as in `sample`.
+        checkpoint: Name of a shipped checkpoint, or the folder of one you trained.
+        max_side: Larger pictures are shrunk until their longer side is this many pixels.
+        max_frames: Longer videos are cut to this many frames at most.
+    """
+    clip_paths(out, 1)
+    from sora_edu.media import fit_video, load_clip, side_by_side
+    from sora_edu.pipeline import Pipeline
+    from sora_edu.vae import psnr
+
+    clip = load_clip(file, max_frames=max_frames, short_side=max_side)
+    pipe = Pipeline.load(checkpoint)
+    config, (_, ph, pw) = pipe.preset.vae, pipe.preset.dit.patch
+    size = fitting_size(clip.video.shape[-2:], unit=config.fs * max(ph, pw), max_side=max_side)
+    video, notes = fit_video(clip.video, size=size, stride=config.ft)
+    restored = pipe.reconstruct(video)
+
+    frames, height, width = video.shape[2:]
+    cells = pipe.vae.latent_shape(frames, height, width)
+    print(f"read     {file}: {frames} frame{'s' * (frames != 1)} of {width}x{height} (width x height)")
+    for note in (*clip.notes, *notes):
+        print(f"         {note}")
+    print(f"latent   {' x '.join(map(str, cells))} cells of {config.channels} values, frames x height x width")
+    print(f"patches  {cells[0] * (cells[1] // ph) * (cells[2] // pw)} of 1x{ph}x{pw} cells")
+    print(f"PSNR     {psnr(video, restored).mean():.2f} dB")
+    write_clip(side_by_side(video, restored), out, fps=min(max(clip.fps, 0.1), 50))
+
+
+def fitting_size(size: tuple[int, int], *, unit: int, max_side: int) -> tuple[int, int]:
+    """The largest (height, width) in multiples of ``unit`` that stays near the aspect and within ``max_side``."""
+    if max_side < unit:
+        raise InputError(f"--max-side {max_side} must be at least {unit}, one patch of this checkpoint")
+    scale = min(1.0, max_side / max(size))
+    height, width = (max(unit, int(side * scale) // unit * unit) for side in size)
+    return height, width
+
+
+@app.command
+def doctor() -> None:
+    """Report what this machine offers, what is wrong with it, and how to mend it. Exit status 1 if anything is wrong.
+
+    Example: sora-edu doctor
+    """
+    from sora_edu.doctor import examine, report
+
+    findings = examine()
+    print(report(findings))
+    if any(finding.state == "problem" for finding in findings):
+        sys.exit(1)
+
+
+def one_line(message: object) -> str:
+    """Inert text for a terminal: no line breaks, and what cannot be printed is spelt out."""
+    text = " ".join(str(message).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def explain(error: BaseException) -> str | None:
+    """The line to print in place of a traceback, or None for what must be a fault of ours."""
+    if isinstance(error, SoraError):
+        return one_line(error)
+    if isinstance(error, OSError):
+        return one_line(f"{error.filename}: {error.strerror}" if error.filename else error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        return "out of memory; take a smaller --size, fewer --frames, or fewer prompts at a time"
+    return None
+
+
+def show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    if issubclass(category, UnknownWordWarning):
+        print(f"warning: {one_line(message)}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr, end="")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run one command; a user's mistake ends in one line `error: ...` on stderr and exit status 2."""
+    args = sys.argv[1:] if args is None else args
+    if args == ["--version"]:
+        print(f"sora-edu {__version__}")
+        return
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a prompt or path
+    description = "Small text-to-video diffusion on your own machine. --version prints the version."
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UnknownWordWarning)
+        warnings.showwarning = show_warning
+        try:
+            app.cli(prog="sora-edu", description=description, args=args, config=(FlagCreatePairsOff,))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+        except Exception as error:
+            line = explain(error)
+            if line is None:
+                raise
+            print(f"error: {line}", file=sys.stderr)
+            sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""All settings, as frozen dataclasses, and the two presets: ``tiny`` for a laptop, ``compact`` for one GPU."""
+
+from dataclasses import dataclass, field
+
+from sora_edu.errors import InputError
+
+SHAPES = ("circle", "square", "triangle", "star", "ring")
+COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "white")
+SIZES = ("small", "medium", "large")
+MOTIONS = ("still", "left", "right", "up", "down", "falls", "bounces", "orbits", "grows", "shrinks")
+SCENES = ("single", "pair", "collides", "behind")
+BACKGROUNDS = ("black", "grey", "navy")
+
+# Never shown in training: the test of composition. Each shape, and most colours, lose one partner only.
+HELD_OUT_SHAPE_COLOUR = (
+    ("circle", "yellow"),
+    ("square", "purple"),
+    ("triangle", "cyan"),
+    ("star", "green"),
+    ("ring", "orange"),
+)
+HELD_OUT_COLOUR_MOTION = (
+    ("red", "orbits"),
+    ("blue", "falls"),
+    ("green", "left"),
+    ("yellow", "up"),
+    ("purple", "shrinks"),
+    ("white", "bounces"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """The toy world: what a clip may show, and the size it is drawn at."""
+
+    frames: int = 17  # frames drawn; they sample the same 16 ticks of world time at any number
+    height: int = 32  # pixels
+    width: int = 32  # pixels
+    pair_fraction: float = 0.0  # share of clips with two objects (side by side, colliding, behind a bar)
+    pan_fraction: float = 0.0  # share of clips in which the camera pans
+
+    def __post_init__(self):
+        if self.frames < 1 or self.height < 16 or self.width < 16:
+            raise InputError(f"a clip of {self.frames}x{self.height}x{self.width} is too small; use 1x16x16 or more")
+        if not (0 <= self.pair_fraction <= 1 and 0 <= self.pan_fraction <= 1 - self.pair_fraction):
+            raise InputError(
+                f"pair_fraction={self.pair_fraction} and pan_fraction={self.pan_fraction} must be shares that add up to 1 at most"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    """The causal video VAE: 1 + ft*k frames become 1 + k latent frames, sides shrink by ``fs``."""
+
+    channels: int = 16  # latent channels
+    widths: tuple[int, ...] = (64, 96, 128)  # hidden channels, one level for each halving of time and the start
+    enc_blocks: int = 2  # residual blocks a level of the encoder
+    dec_blocks: int = 2  # residual blocks a level of the decoder
+    ft: int = 4  # compression in time, a power of two
+    fs: int = 4  # compression in height and width
+
+    def __post_init__(self):
+        if self.ft != 2 ** (len(self.widths) - 1):
+            raise InputError(f"ft={self.ft} does not fit {len(self.widths)} widths; use 2 ** (levels - 1) = {2 ** (len(self.widths) - 1)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """The text encoder, trained together with the transformer it steers."""
+
+    width: int = 128  # width of a token
+    depth: int = 2  # transformer blocks
+    heads: int = 4
+    max_tokens: int = 32  # longer prompts are cut, with a warning
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """The VideoDiT: a diffusion transformer over spacetime patches of the latent."""
+
+    channels: int = 16  # latent channels, as the VAE's
+    width: int = 192  # d, width of a token
+    depth: int = 8  # blocks
+    heads: int = 6
+    patch: tuple[int, int, int] = (1, 2, 2)  # pf, ph, pw in latent cells
+    mlp_ratio: float = 4.0
+    text_width: int = 128  # as the text encoder's
+
+    def __post_init__(self):
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise InputError(f"width={self.width} must be an even multiple of heads={self.heads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One stage of training: AdamW with warm-up and a decay to zero."""
+
+    steps: int  # optimiser steps
+    batch: int  # clips a step
+    lr: float  # peak learning rate
+    warmup: int = 200  # steps of linear warm-up
+    decay: float = 0.3  # last share of the steps, over which the rate falls linearly to zero
+    weight_decay: float = 0.01
+    ema: float = 0.999  # decay of the exponential moving average that is kept and sampled
+    clip: float = 1.0  # largest gradient norm
+    save_every: int = 250  # steps between checkpoints
+    log_every: int = 50  # steps between lines of metrics
+    image_fraction: float = 0.1  # share of steps that train on single frames
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} must be at least 1")
+        if not 0 < self.lr < 1:
+            raise InputError(f"lr={self.lr} must lie between 0 and 1, such as 1e-3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Everything that one command trains."""
+
+    world: WorldConfig
+    vae: VAEConfig
+    text: TextConfig
+    dit: DiTConfig
+    vae_train: TrainConfig
+    dit_train: TrainConfig
+    kl_weight: float = 5e-5  # weight of the KL term, per latent value
+    clips: int = 40_000  # clips whose latents are cached for the transformer
+    caption_dropout: float = 0.1  # share of captions replaced by the empty one, for guidance
+    description: str = field(default="", compare=False)
+
+
+TINY = Preset(
+    world=WorldConfig(pair_fraction=0.2),
+    vae=VAEConfig(),
+    text=TextConfig(),
+    dit=DiTConfig(),
+    vae_train=TrainConfig(steps=6000, batch=8, lr=8e-4, ema=0.998, decay=0.4),
+    dit_train=TrainConfig(steps=5000, batch=64, lr=1e-3, ema=0.999, decay=0.4),
+    clips=24_000,
+    description="17x32x32, one object or two, for a laptop",
+)
+
+COMPACT = Preset(
+    world=WorldConfig(height=64, width=64, pair_fraction=0.3, pan_fraction=0.15),
+    vae=VAEConfig(widths=(96, 128, 192), fs=8),
+    text=TextConfig(),
+    dit=DiTConfig(width=384, depth=10, heads=12),
+    vae_train=TrainConfig(steps=20_000, batch=32, lr=1e-3, ema=0.999, decay=0.4),
+    dit_train=TrainConfig(steps=30_000, batch=256, lr=1e-3, ema=0.9995, decay=0.4),
+    clips=200_000,
+    description="17x64x64, the whole world, for one GPU; not yet trained",
+)
+
+PRESETS = {"tiny": TINY, "compact": COMPACT}

@@ -1,0 +1,29 @@
+"""What can go wrong because of what a user gave: one family of exceptions, each naming value, cause and mend."""
+
+
+class SoraError(Exception):
+    """Base of every error that the library raises on purpose; the command line prints it without a traceback."""
+
+
+class InputError(SoraError, ValueError):
+    """A value, size or option that cannot be used; the message says what was got, what fits, and how to mend it."""
+
+
+class PromptError(InputError):
+    """A prompt that cannot be generated from: empty, too long, or without a single known word."""
+
+
+class MediaError(InputError):
+    """An image or video file that cannot be read or written."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint that is missing, truncated, altered, or made for another model."""
+
+
+class TrainingError(SoraError):
+    """A training run that cannot start or go on: a folder in use, a disk that is full, a loss that is not finite."""
+
+
+class UnknownWordWarning(UserWarning):
+    """A prompt holds words that the vocabulary lacks; the message names them and their nearest known neighbours."""

@@ -1,0 +1,135 @@
+"""How good a checkpoint is: clips of many prompts, read back by the tracker, with 95 % intervals.
+
+    sora-edu evaluate --checkpoint tiny --split heldout --n 512 --json results.json
+"""
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sora_edu.captions import Parsed, described, write
+from sora_edu.config import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
+from sora_edu.errors import InputError
+from sora_edu.pipeline import Pipeline
+from sora_edu.render import render
+from sora_edu.track import Track, track, velocity_error
+from sora_edu.vae import psnr
+from sora_edu.world import State, cat_states, sample_state
+
+SPLITS = ("seen", "heldout", "pairs")
+NAMES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "motion": MOTIONS}
+
+
+def wilson(successes: int, n: int, z: float = 1.96) -> dict:
+    """Share of successes with its 95 % interval (Wilson 1927), which keeps inside 0 and 1."""
+    if n == 0:
+        return {"value": None, "low": None, "high": None, "n": 0}
+    p, shrink = successes / n, 1 + z**2 / n
+    middle = (p + z**2 / (2 * n)) / shrink
+    half = z / shrink * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return {"value": p, "low": max(0.0, middle - half), "high": min(1.0, middle + half), "n": n}
+
+
+def mean_interval(values: Tensor) -> dict:
+    """Mean of the values that are not NaN, with its 95 % interval by the normal approximation."""
+    values = values[~values.isnan()].double()
+    if len(values) == 0:
+        return {"value": None, "low": None, "high": None, "n": 0}
+    mean, half = float(values.mean()), 1.96 * float(values.std(unbiased=False)) / math.sqrt(len(values))
+    return {"value": mean, "low": mean - half, "high": mean + half, "n": len(values)}
+
+
+def prompts_of(split: str, n: int, pipeline: Pipeline, *, seed: int) -> tuple[State, list[Parsed], list[str]]:
+    """Draw n states of a split, what their captions say, and the captions: short and full ones in turn.
+
+    ``seen`` has single objects of trained combinations, ``heldout`` those with a pair never trained on, ``pairs``
+    two objects side by side, colliding, and one behind a bar.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
+    if n < 1:
+        raise InputError(f"n={n} prompts cannot be evaluated; ask for at least 1, or 512 for intervals of a few points")
+    generator = torch.Generator().manual_seed(1_000_003 + seed)
+    if split == "pairs":
+        counts = [len(range(i, n, 3)) for i in range(3)]
+        world = replace(pipeline.preset.world, pan_fraction=0.0)
+        states = [sample_state(c, world, scene=s, generator=generator) for c, s in zip(counts, SCENES[1:], strict=True) if c]
+        state = cat_states(states)
+    else:
+        world = replace(pipeline.preset.world, pair_fraction=0.0, pan_fraction=0.0)
+        state = sample_state(n, world, split={"seen": "train", "heldout": "heldout"}[split], generator=generator)
+    short, full = described(state, style="short"), described(state, style="full")
+    said = [full[i] if i % 2 else short[i] for i in range(n)]
+    return state, said, [write(meaning) for meaning in said]
+
+
+def compare(said: Parsed, tracked: Track, i: int) -> dict[str, bool]:
+    """Which of the attributes that a caption names the tracker found in clip i; objects are matched by colour.
+
+    ``count`` is whether there are as many objects as named, ``scene`` whether they do together what was said.
+    """
+    found = [k for k in range(tracked.shape.shape[1]) if int(tracked.shape[i, k]) != -1]
+    colours = {int(tracked.colour[i, k]): k for k in found}
+    right = {"count": len(found) == len(said.objects)}
+    if said.scene != "single":
+        right["scene"] = int(tracked.scene[i]) == SCENES.index(said.scene)
+    if said.background is not None:
+        right["background"] = int(tracked.background[i]) == BACKGROUNDS.index(said.background)
+    for thing in said.objects:
+        k = colours.get(COLOURS.index(thing.colour), found[0] if len(found) == 1 else None)
+        for name, names in NAMES.items():
+            value = getattr(thing, name)
+            if value is not None:
+                hit = k is not None and int(getattr(tracked, name)[i, k]) == names.index(value)
+                right[name] = right.get(name, True) and hit
+    return right | {"all": all(right.values())}
+
+
+def evaluate_pipeline(
+    pipeline: Pipeline,
+    *,
+    split: str,
+    n: int = 512,
+    steps: int = 25,
+    cfg_scale: float = 3.0,
+    seed: int = 0,
+    floors: bool = True,
+) -> dict:
+    """Draw n clips of a split's prompts and read them back: shares of attributes right, velocity error, seconds.
+
+    Velocity error is the RMS distance of a centre's velocity from the law of its motion, in units a tick, beside
+    the same for rendered clips (the tracker's floor) and for their reconstructions (the VAE's floor).
+    """
+    state, said, prompts = prompts_of(split, n, pipeline, seed=seed)
+    started = time.perf_counter()
+    clips = pipeline(prompts, steps=steps, cfg_scale=cfg_scale, seed=seed)
+    seconds = (time.perf_counter() - started) / n
+    tracked = track(clips)
+    rights = [compare(meaning, tracked, i) for i, meaning in enumerate(said)]
+    names = sorted({name for right in rights for name in right} - {"all"})
+    result = {"split": split, "n": n, "steps": steps, "cfg_scale": cfg_scale, "seed": seed}
+    for name in ["all", *names]:
+        values = [right[name] for right in rights if name in right]
+        result[name] = wilson(sum(values), len(values))
+    result["velocity_error"] = mean_interval(velocity_error(tracked))
+    if floors:
+        real = render(state, pipeline.preset.world)
+        decoded = pipeline.reconstruct(real)
+        result["velocity_error"]["tracker_floor"] = mean_interval(velocity_error(track(real)))
+        result["velocity_error"]["vae_floor"] = mean_interval(velocity_error(track(decoded)))
+        for key, video in (("tracker_on_rendered", real), ("tracker_on_reconstructed", decoded)):
+            read = track(video)
+            hits = [compare(meaning, read, i)["all"] for i, meaning in enumerate(said)]
+            result[key] = wilson(sum(hits), n)
+        result["psnr"] = mean_interval(psnr(decoded, real))
+    return result | {"seconds_per_clip": seconds}
+
+
+def evaluate_checkpoint(name_or_path: str | Path, *, split: str, n: int = 512, steps: int = 25, cfg_scale: float = 3.0, seed: int = 0) -> dict:
+    """``evaluate_pipeline`` for a checkpoint by name or path."""
+    pipeline = Pipeline.load(name_or_path)
+    return {"checkpoint": str(name_or_path)} | evaluate_pipeline(pipeline, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed)

@@ -1,0 +1,218 @@
+"""Exercise checks: a check looks at values and tells a wrong answer which misconception it shows.
+
+The checks of a lesson live in ``checks_NN.py``; they are built from the three functions at the end of this module.
+A check prints its verdict, and is true where the answer is right, so ``assert checks.tokens(n)`` works too.
+"""
+
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Number
+
+import numpy as np
+import torch
+
+MISCONCEPTIONS = {  # the course's list; a diagnosis names one by its number
+    1: "a patch is any crop",
+    2: "reshape is rearrange",
+    3: "patching compresses",
+    4: "more patches, more parameters",
+    5: "flat tokens see all frames",
+    6: "tubelets imply factorised attention",
+    7: "attention's cost grows like the tokens",
+    8: "position is implicit",
+    9: "training noises step by step",
+    10: "noise is blur",
+    11: "the last step is pure noise",
+    12: "the model removes all noise at once",
+    13: "eps-nets and velocity-nets differ in kind",
+    14: "everybody's t = 1 is data",
+    15: "lower loss means better samples",
+    16: "more sampling steps rescue a small model",
+    17: "guidance is free",
+    18: "cfg_scale 0 is plain conditional",
+    19: "a zero-initialised block cannot learn",
+    20: "the VAE makes the video",
+    21: "a larger KL weight is better",
+    22: "diffusion predicts the next patch",
+    23: "padding is harmless",
+    24: "looks right, so the physics is right",
+    25: "a low Frechet distance means good motion",
+}
+
+COLOURS = {"right": "#1a7f37", "not right yet": "#b35900", "not answered yet": "#57606a"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check says: a verdict, its reason, and the number of the misconception that the answer shows."""
+
+    verdict: str
+    message: str = ""
+    misconception: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.verdict == "right"
+
+    @property
+    def text(self) -> str:
+        """The reason as the learner reads it."""
+        if self.misconception is None:
+            return self.message
+        return f"{self.message} (misconception {self.misconception}: {MISCONCEPTIONS[self.misconception]})"
+
+    def __repr__(self) -> str:
+        return f"{self.verdict}: {self.text}" if self.message else self.verdict
+
+    def _repr_html_(self) -> str:
+        colour, why = COLOURS[self.verdict], f": {html.escape(self.text)}" if self.message else ""
+        return f'<div style="border-left:4px solid {colour};padding-left:8px"><b>{self.verdict}</b>{why}</div>'
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A wrong answer that is expected, and what to say to it; for check_function the answer is a function."""
+
+    answer: object
+    message: str
+    misconception: int | None = None
+
+    def result(self) -> Result:
+        """The verdict for an answer that matches."""
+        return Result("not right yet", self.message, self.misconception)
+
+
+def right(message: str = "") -> Result:
+    """The answer is right; the message says why, or what follows from it."""
+    return Result("right", message)
+
+
+def wrong(message: str, misconception: int | None = None) -> Result:
+    """The answer is wrong; the message says how, and what to look at next."""
+    return Result("not right yet", message, misconception)
+
+
+def unanswered(answer: object) -> bool:
+    """True for ``...`` or None or an empty text, and for a list, tuple or dict that still holds one of them."""
+    if isinstance(answer, Mapping):
+        answer = list(answer.values())
+    if isinstance(answer, list | tuple):
+        return len(answer) == 0 or any(unanswered(part) for part in answer)
+    return answer is None or answer is Ellipsis or (isinstance(answer, str) and not answer.strip())
+
+
+def as_array(answer: object) -> np.ndarray | None:
+    """Numbers in any form (int, fraction, nested lists, array, tensor on any device) as float64; else None."""
+    if isinstance(answer, torch.Tensor):
+        answer = answer.detach().cpu().to(torch.float64).numpy()
+    if isinstance(answer, list | tuple):
+        parts = [as_array(part) for part in answer]
+        if any(part is None for part in parts) or len({part.shape for part in parts}) > 1:
+            return None
+        return np.stack(parts) if parts else np.zeros(0)
+    if not isinstance(answer, np.ndarray | np.generic | Number):
+        return None  # nothing else is asked to convert or compare itself
+    try:
+        return np.asarray(answer if isinstance(answer, np.ndarray) else float(answer), dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def as_number(answer: object) -> float | None:
+    """One number in any form, also as an array or list with one element; None if it is something else."""
+    values = as_array(answer)
+    return float(values.reshape(-1)[0]) if values is not None and values.size == 1 else None
+
+
+def same(answer: object, expected: object, tolerance: float) -> bool:
+    """True where both hold the same numbers in the same shape, up to ``tolerance``."""
+    ours, theirs = as_array(answer), as_array(expected)
+    if ours is None or theirs is None or ours.shape != theirs.shape:
+        return False
+    return bool(np.allclose(ours, theirs, rtol=0.0, atol=tolerance))
+
+
+def check_number(
+    answer: object, expected: float | int, *, why: str, hint: str, wrongs: Sequence[Wrong] = (), tolerance: float = 1e-6
+) -> Result:
+    """Compare one number. ``why`` is said to a right answer, ``hint`` to a wrong one that ``wrongs`` does not know."""
+    if unanswered(answer):
+        return Result("not answered yet")
+    value = as_number(answer)
+    if value is None:
+        return wrong(f"got a {type(answer).__name__}, expected one number")
+    if math.isclose(value, expected, rel_tol=0.0, abs_tol=tolerance):
+        return right(why)
+    known = next((w for w in wrongs if math.isclose(value, w.answer, rel_tol=0.0, abs_tol=tolerance)), None)
+    return known.result() if known else wrong(f"got {value:g}. {hint}")
+
+
+def check_array(
+    answer: object, expected: object, *, why: str, hint: str, wrongs: Sequence[Wrong] = (), tolerance: float = 1e-5
+) -> Result:
+    """Compare a list, array or tensor by shape and by every value."""
+    if unanswered(answer):
+        return Result("not answered yet")
+    values, target = as_array(answer), as_array(expected)
+    if values is None:
+        return wrong(f"got a {type(answer).__name__}, expected numbers of shape {target.shape}")
+    if same(values, target, tolerance):
+        return right(why)
+    known = next((w for w in wrongs if same(values, w.answer, tolerance)), None)
+    if known:
+        return known.result()
+    if values.shape != target.shape:
+        return wrong(f"got shape {values.shape}, expected {target.shape}. {hint}")
+    share = np.isclose(values, target, rtol=0.0, atol=tolerance).mean()
+    return wrong(f"the shape is right, but only {share:.0%} of the values are. {hint}")
+
+
+def check_function(
+    function: object,
+    reference: Callable,
+    cases: Sequence[tuple],
+    *,
+    why: str,
+    hint: str,
+    wrongs: Sequence[Wrong] = (),
+    tolerance: float = 1e-5,
+) -> Result:
+    """Run a learner's function on hidden inputs and compare it with ``reference`` by value on every one.
+
+    A ``Wrong`` whose answer is a function names the misconception where the learner's function does the same on a
+    case that tells the two apart. Tensors are copied first, so a function that writes on its input harms nobody.
+    """
+    if unanswered(function):
+        return Result("not answered yet")
+    if not callable(function):
+        return wrong(f"got a {type(function).__name__}, expected a function")
+    for case in cases:
+        expected, copies = reference(*case), [part.clone() if torch.is_tensor(part) else part for part in case]
+        try:
+            value = function(*copies)
+        except Exception as error:  # whatever a learner's function raises is part of its answer
+            return wrong(f"on {describe(case)} it raised {type(error).__name__}: {error}. {hint}")
+        if unanswered(value):
+            return Result("not answered yet")
+        for known in wrongs:
+            twin = known.answer(*case)
+            if same(value, twin, tolerance) and not same(expected, twin, tolerance):
+                return known.result()
+        verdict = check_array(value, expected, why=why, hint=hint, tolerance=tolerance)
+        if not verdict:
+            return wrong(f"on {describe(case)} {verdict.message}")
+    return right(why)
+
+
+def all_right(*results: Result, why: str) -> Result:
+    """The first of several results that is not right, or one that is, with ``why``."""
+    for result in results:
+        if not result:
+            return result
+    return right(why)
+
+
+def describe(case: tuple) -> str:
+    """The arguments of a case, tensors by their shapes."""
+    return ", ".join(f"an input of shape {tuple(part.shape)}" if torch.is_tensor(part) else repr(part) for part in case)

@@ -1,0 +1,56 @@
+"""Classifier-free guidance: away from what the model makes without a prompt, towards what it makes with one."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sora_edu.errors import InputError
+from sora_edu.flow import VelocityFn
+
+Text = Tensor | tuple[Tensor, ...]  # encoded captions, b first: one tensor, or several such as (embedding, mask)
+TextVelocityFn = Callable[[Tensor, Tensor, Text], Tensor]  # (x_t: b ..., t: b, text: b ...) -> velocity: b ...
+
+
+def null_like(text: Text, null_text: Text) -> Text:
+    """Repeat the empty caption, ``1 ...`` or already ``b ...``, to one per prompt, ``b ...``.
+
+    Raises InputError where the two are of different kinds, or their shapes differ in more than the batch.
+    """
+    if isinstance(text, tuple) and isinstance(null_text, tuple) and len(text) == len(null_text):
+        return tuple(null_like(part, null) for part, null in zip(text, null_text, strict=True))
+    if not isinstance(text, Tensor) or not isinstance(null_text, Tensor):
+        raise InputError("text and null_text are not of one kind; encode both with the same text encoder")
+    if text.shape[1:] != null_text.shape[1:] or null_text.shape[0] not in (1, text.shape[0]):
+        shapes = f"text is {tuple(text.shape)}, null_text {tuple(null_text.shape)}"
+        raise InputError(f"{shapes}; pad both to one length, and give one empty caption or one per prompt")
+    return null_text.expand_as(text)
+
+
+def stack_text(text: Text, null_text: Text) -> Text:
+    """Put the prompts above the empty captions, ``b ...`` and ``b ...`` to ``2b ...``, in every tensor of the text."""
+    if isinstance(text, Tensor):
+        return torch.cat([text, null_text])
+    return tuple(torch.cat(pair) for pair in zip(text, null_text, strict=True))
+
+
+def guided(velocity_fn_with_text: TextVelocityFn, *, text: Text, null_text: Text, cfg_scale: float) -> VelocityFn:
+    """Return the velocity ``uncond + cfg_scale (cond - uncond)`` (CFG, 2207.12598, eq. 6, whose w is cfg_scale - 1).
+
+    text: the captions, b first; null_text: the empty caption, as training saw it when it dropped captions.
+    cfg_scale >= 0: 0 ignores the text and 1 is the plain conditional model, each in one ordinary pass; any other
+    value sends both halves through the model as ONE batch of 2b. Raises InputError for a negative or NaN scale.
+    """
+    if not 0 <= cfg_scale < math.inf:
+        raise InputError(f"cfg_scale={cfg_scale} is not a number of at least 0; use 1 for none, 3 for a first try")
+    null_text = null_like(text, null_text)
+    both = stack_text(text, null_text)
+
+    def velocity_fn(x_t: Tensor, t: Tensor) -> Tensor:
+        if cfg_scale in (0, 1):
+            return velocity_fn_with_text(x_t, t, text if cfg_scale == 1 else null_text)
+        cond, uncond = velocity_fn_with_text(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
+        return uncond + cfg_scale * (cond - uncond)
+
+    return velocity_fn

@@ -1,0 +1,199 @@
+"""Writing clips: `save_clip(video, "cat.gif")`; the path's ending chooses the format.
+
+Trap: Pillow and libwebp merge equal neighbouring frames, so that a still clip reads back as one frame. Each of the
+animation writers below gets round this in its own way. Import the public names from `sora_edu.media`.
+"""
+
+import io
+import os
+import struct
+import uuid
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Shaped, UInt8
+from PIL import GifImagePlugin, PngImagePlugin
+from PIL import Image as Pictures
+from torch import Tensor
+
+from sora_edu.errors import InputError, MediaError
+
+Notes = tuple[str, ...]
+Frames = UInt8[np.ndarray, "f h w 3"]
+
+
+def to_uint8(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """Turn [-1, 1] into bytes 0..255, to nearest; values outside are clipped. The one place where this is done."""
+    if not torch.isfinite(x).all():
+        raise InputError("the picture holds NaN or infinite values, expected numbers in [-1, 1]; look at the model")
+    return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def save_clip(
+    video: Shaped[Tensor, "..."],
+    path: str | os.PathLike,
+    *,
+    fps: float | int = 8,
+    scale: int = 1,
+    lossless: bool = False,
+) -> Notes:
+    """Write a clip `c f h w` or `1 c f h w` (c = 1 or 3, in [-1, 1]) as what the path's ending says.
+
+    .png (APNG, exact), .webp (exact), .gif (256 colours), .mp4 (H.264), .jpg and .strip.png (frames left to
+    right). The file appears whole or not at all, and reads back with as many frames as were given.
+    scale: each pixel becomes scale x scale pixels, so that small clips can be seen.
+    lossless: for .mp4, exact RGB, which few players outside FFmpeg show.
+    Returns notes on whatever changed the picture: colours reduced, borders padded.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    ending = ".strip.png" if name.endswith(".strip.png") else path.suffix.lower()
+    if ending not in ENCODERS:
+        raise MediaError(f"{path}: unknown ending {ending!r}, expected one of {', '.join(ENCODERS)}; rename it")
+    if lossless and ending in (".gif", ".jpg", ".jpeg"):
+        raise MediaError(f"{path}: {ending} cannot be lossless; use .png, .webp or .mp4")
+    if not 0.1 <= fps <= 240:
+        raise MediaError(f"{path}: fps={fps}, expected 0.1 to 240")
+    if scale < 1 or scale != int(scale):
+        raise MediaError(f"{path}: scale={scale}, expected a positive whole number")
+    frames = _to_frames(video).repeat(int(scale), axis=1).repeat(int(scale), axis=2)
+    try:
+        data, notes = ENCODERS[ending](frames, fps, lossless)
+    except Exception as cause:
+        size = f"{frames.shape[0]} frames of {frames.shape[2]}x{frames.shape[1]}"
+        message = f"{path}: {size} cannot be written as {ending} ({cause}); try another size, fps or ending"
+        raise MediaError(message) from cause
+    _write_whole(path, data)
+    return notes
+
+
+def _to_frames(video: Tensor) -> Frames:
+    clip = video[0] if video.ndim == 5 and video.shape[0] == 1 else video
+    if clip.ndim != 4 or clip.shape[0] not in (1, 3) or clip.numel() == 0 or not clip.is_floating_point():
+        raise MediaError(
+            f"a clip of shape {tuple(video.shape)} and {video.dtype} cannot be written, expected floats c f h w or "
+            "1 c f h w with c = 1 or 3; pick one clip of a batch with video[i]"
+        )
+    return rearrange(to_uint8(clip).expand(3, -1, -1, -1), "c f h w -> f h w c").cpu().numpy()
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write beside the path, flush, rename: a full disk or a kill leaves the old file or the new, never a half."""
+    beside = path.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        with open(beside, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except (OSError, ValueError) as cause:
+        reason = getattr(cause, "strerror", None) or str(cause)
+        message = f"{path}: cannot be written ({reason}); check that the folder exists, is writable and has room"
+        raise MediaError(message) from cause
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _delays(count: int, fps: float | int, ticks: int) -> list[int]:
+    """Whole ticks for each frame whose running sum stays nearest to the exact time: 8 fps in 1/100 s is 12, 13, ..."""
+    return np.diff([round(ticks * i / fps) for i in range(count + 1)]).tolist()
+
+
+def _encode_apng(frames: Frames, fps: float | int, lossless: bool) -> tuple[bytes, Notes]:
+    first, *rest = map(Pictures.fromarray, frames)
+    # Pillow merges only where the blend modes agree too; on opaque frames both modes show the same.
+    blend = [(PngImagePlugin.Blend.OP_SOURCE, PngImagePlugin.Blend.OP_OVER)[i % 2] for i in range(len(frames))]
+    options = dict(save_all=True, append_images=rest, duration=1000 / fps, blend=blend, loop=0) if rest else {}
+    return _pillow_bytes(first, "PNG", **options), ()
+
+
+def _encode_gif(frames: Frames, fps: float | int, lossless: bool) -> tuple[bytes, Notes]:
+    if fps > 50:
+        raise ValueError(f"fps={fps:g}, and browsers slow down a GIF of more than 50")
+    tall = rearrange(frames, "f h w c -> (f h) w c")
+    colours = np.unique(tall.reshape(-1, 3), axis=0)
+    if len(colours) <= 256:  # exact: the palette is the colours
+        palette, exact = colours, ()
+        codes = colours.astype(np.int64) @ (65536, 256, 1)
+        index = np.searchsorted(codes, tall.astype(np.int64) @ (65536, 256, 1)).astype(np.uint8)
+    else:  # one palette for all frames and no dithering, or still parts would flicker
+        quantised = Pictures.fromarray(tall).quantize(256, dither=Pictures.Dither.NONE)
+        palette, index = np.array(quantised.getpalette("RGB")), np.asarray(quantised)
+        exact = (f"reduced from {len(colours)} colours to 256; .png and .webp keep them all",)
+    pictures = [Pictures.fromarray(part) for part in rearrange(index, "(f h) w -> f h w", f=len(frames))]
+    for picture in pictures:
+        picture.putpalette(palette.flatten().tolist())
+    # Pillow's frame by frame writer merges nothing
+    parts = [*GifImagePlugin._get_global_header(pictures[0], {"loop": 0})]
+    for picture, delay in zip(pictures, _delays(len(frames), fps, ticks=100), strict=True):
+        parts += GifImagePlugin.getdata(picture, duration=10 * delay)
+    return b"".join(parts) + b";", exact
+
+
+def _encode_webp(frames: Frames, fps: float | int, lossless: bool) -> tuple[bytes, Notes]:
+    """Stills in an animated container (RFC 9649, section 2.7.1), since libwebp's animation encoder merges frames."""
+
+    def three_bytes(*numbers: int) -> bytes:
+        return b"".join(number.to_bytes(3, "little") for number in numbers)
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    stills = [_pillow_bytes(Pictures.fromarray(frame), "WEBP", lossless=True) for frame in frames]
+    if len(stills) == 1:
+        return stills[0], ()
+    size = three_bytes(frames.shape[2] - 1, frames.shape[1] - 1)
+    body = chunk(b"VP8X", b"\x02\0\0\0" + size) + chunk(b"ANIM", b"\xff\xff\xff\xff\0\0")  # animated; white, for ever
+    for still, delay in zip(stills, _delays(len(stills), fps, ticks=1000), strict=True):
+        place = three_bytes(0, 0) + size + three_bytes(delay) + b"\x02"  # at (0, 0), replacing what was there
+        body += chunk(b"ANMF", place + still[12:])  # 12: without the still's own RIFF header
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body, ()
+
+
+def _encode_mp4(frames: Frames, fps: float | int, lossless: bool) -> tuple[bytes, Notes]:
+    notes, (height, width) = (), frames.shape[1:3]
+    if not lossless and (height % 2 or width % 2):  # yuv420p keeps one colour for 2x2 pixels
+        frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        notes = (f"padded from {width}x{height} to {frames.shape[2]}x{frames.shape[1]}, as mp4 needs even sizes",)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        codec, options = ("libx264rgb", {"qp": "0"}) if lossless else ("libx264", {"crf": "12"})
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
+        stream.codec_context.thread_count = 1  # the same bytes on every machine
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "rgb24" if lossless else "yuv420p"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture.reformat(format=stream.pix_fmt, threads=1)))  # see media_in._upright
+        container.mux(stream.encode())
+    return buffer.getvalue(), notes
+
+
+def _encode_strip(format: str) -> Callable[[Frames, float | int, bool], tuple[bytes, Notes]]:
+    def encode(frames: Frames, fps: float | int, lossless: bool) -> tuple[bytes, Notes]:
+        strip = Pictures.fromarray(rearrange(frames, "f h w c -> h (f w) c"))
+        return _pillow_bytes(strip, format, **({"quality": 95, "subsampling": 0} if format == "JPEG" else {})), ()
+
+    return encode
+
+
+def _pillow_bytes(picture: Pictures.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+ENCODERS = {
+    ".gif": _encode_gif,
+    ".png": _encode_apng,
+    ".webp": _encode_webp,
+    ".mp4": _encode_mp4,
+    ".jpg": _encode_strip("JPEG"),
+    ".jpeg": _encode_strip("JPEG"),
+    ".strip.png": _encode_strip("PNG"),
+}

@@ -1,0 +1,139 @@
+"""From a prompt to a clip: tokenizer, text encoder, noise, guided flow, VAE decoder, in one object."""
+
+import json
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sora_edu.checkpoint import config_from_json, config_to_json, find_checkpoint, load_tensors, load_weights
+from sora_edu.config import DiTConfig, Preset, TextConfig, TrainConfig, VAEConfig, WorldConfig
+from sora_edu.dit import TextToVideo
+from sora_edu.errors import CheckpointError, InputError
+from sora_edu.guidance import guided
+from sora_edu.sampling import Callback, euler
+from sora_edu.shapes import Video, check_divisible
+from sora_edu.tokenizer import Tokenizer, check_prompt
+from sora_edu.training import autocast
+from sora_edu.vae import VideoVAE
+
+PARTS = {"world": WorldConfig, "vae": VAEConfig, "text": TextConfig, "dit": DiTConfig, "vae_train": TrainConfig, "dit_train": TrainConfig}
+BATCH = 32  # clips sampled at a time
+LARGEST = 1 << 22  # pixels of one clip, all frames: more would take minutes and gigabytes on a laptop
+
+
+def model_metadata(preset: Preset, tokenizer: Tokenizer) -> dict:
+    """What a file of weights says of itself: the preset and the words its ids stand for."""
+    return {"preset": config_to_json(preset), "vocabulary": list(tokenizer.vocabulary)}
+
+
+def preset_from_json(values: dict) -> Preset:
+    """The preset that ``model_metadata`` wrote; CheckpointError where it does not fit this version."""
+    try:
+        parts = {name: config_from_json(kind, values[name]) for name, kind in PARTS.items()}
+        return Preset(**{**values, **parts})
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"the checkpoint's configuration does not fit this version: {error}") from error
+
+
+class Pipeline:
+    """A trained text-to-video model: ``Pipeline.load("tiny")(["a red circle falls"])`` gives a clip."""
+
+    def __init__(self, preset: Preset, vae: VideoVAE, model: TextToVideo, tokenizer: Tokenizer):
+        self.preset, self.tokenizer = preset, tokenizer
+        self.vae, self.model = vae.eval(), model.eval()
+
+    @property
+    def dit(self):
+        return self.model.dit
+
+    @property
+    def text(self):
+        return self.model.text
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @classmethod
+    def load(cls, name_or_path: str | Path = "tiny", *, device: str = "cpu") -> "Pipeline":
+        """A shipped checkpoint by name, or one of your own by path; CheckpointError says what is wrong with it."""
+        path = find_checkpoint(name_or_path)
+        tensors, meta = load_tensors(path)
+        if "preset" not in meta or "vocabulary" not in meta:
+            raise CheckpointError(f"{path} holds no model: it is a training state; use model.safetensors of the same run")
+        preset, tokenizer = preset_from_json(meta["preset"]), Tokenizer(tuple(meta["vocabulary"]))
+        vae, model = VideoVAE(preset.vae), TextToVideo(preset.dit, preset.text, len(tokenizer))
+        tensors = {k: v.float() for k, v in tensors.items()}
+        load_weights(vae, tensors, prefix="vae.", source=str(path))
+        load_weights(model, tensors, prefix="model.", source=str(path))
+        return cls(preset, vae.to(device), model.to(device), tokenizer)
+
+    def latent_shape(self, frames: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Channels, frames, height and width of a clip's latent; InputError names the nearest sizes that fit."""
+        height, width = size
+        if not 0 < frames * height * width <= LARGEST:
+            raise InputError(f"a clip of {frames}x{height}x{width} has {frames * height * width:,} pixels; use 1 to {LARGEST:,}")
+        step = self.preset.vae.fs
+        for name, side, patch in (("height", height, self.preset.dit.patch[1]), ("width", width, self.preset.dit.patch[2])):
+            check_divisible(name, side, step * patch)
+        return self.preset.vae.channels, *self.vae.latent_shape(frames, height, width)
+
+    @torch.no_grad()
+    def encode_text(self, prompts: list[str]) -> tuple[Tensor, ...]:
+        """Words as the transformer sees them: vectors, mask and mean (see ``text.TextState``)."""
+        ids, mask = self.tokenizer.encode(prompts, max_tokens=self.preset.text.max_tokens)
+        return self.model.text(ids.to(self.device), mask.to(self.device))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompts: list[str] | str,
+        *,
+        frames: int = 17,
+        size: tuple[int, int] | None = None,
+        steps: int = 25,
+        cfg_scale: float = 3.0,
+        seed: int = 0,
+        sampler=euler,
+        callback: Callback | None = None,
+    ) -> Video:
+        """Clips of the prompts, pixels in [-1, 1], float32 on the CPU.
+
+        Clip i starts from noise of (seed, i) whatever its neighbours are. Raises PromptError for a prompt that
+        cannot be drawn, InputError for a size, steps or scale that does not fit; warns of unknown words.
+        """
+        prompts = [check_prompt(p) for p in ([prompts] if isinstance(prompts, str) else prompts)]
+        shape = self.latent_shape(frames, size or (self.preset.world.height, self.preset.world.width))
+        clips = []
+        for start in range(0, len(prompts), BATCH):
+            chosen = prompts[start : start + BATCH]
+            noise = torch.stack([self.noise(shape, seed, start + i) for i in range(len(chosen))]).to(self.device)
+            with autocast(self.device):
+                text, null_text = self.encode_text(chosen), self.encode_text([""])
+                velocity = guided(self.velocity, text=text, null_text=null_text, cfg_scale=cfg_scale)
+                z = sampler(velocity, noise, steps=steps, callback=callback)
+                clips.append(self.vae.decode(z).float().clamp(-1, 1).cpu())
+        return torch.cat(clips)
+
+    def velocity(self, x_t: Tensor, t: Tensor, text: tuple[Tensor, ...]) -> Tensor:
+        """The transformer's velocity, in the precision of x_t."""
+        return self.model.dit(x_t, t, text).to(x_t.dtype)
+
+    @staticmethod
+    def noise(shape: tuple[int, ...], seed: int, index: int) -> Float[Tensor, "c f h w"]:
+        """The noise that clip ``index`` of a seed starts from; drawn on the CPU, so the same on every device."""
+        return torch.randn(shape, generator=torch.Generator().manual_seed((seed << 20) + index))
+
+    @torch.no_grad()
+    def reconstruct(self, video: Video) -> Video:
+        """The video through the VAE and back; InputError names the sizes that fit."""
+        with autocast(self.device):
+            return torch.cat([self.vae.decode(self.vae.encode(part.to(self.device))).float().clamp(-1, 1).cpu() for part in video.split(BATCH)])
+
+
+def read_results(name_or_path: str | Path) -> dict:
+    """The measured quality recorded beside a checkpoint, or {} where there is none."""
+    path = find_checkpoint(name_or_path).with_name("results.json")
+    return json.loads(path.read_text()) if path.exists() else {}

@@ -1,0 +1,239 @@
+"""All figures of the course; each function returns a matplotlib figure that draws the same bytes every time.
+
+Pictures come in as tensors in [-1, 1] and become colours in one place, ``sora_edu.media.to_uint8``. Time runs from
+left to right, the first row is at the top.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image as Pillow
+from torch import Tensor
+
+from sora_edu.media import to_uint8
+
+DPI = 72
+LINE = "#ffd23f"  # grid lines and highlights, visible on dark and light pictures
+
+
+class Picture(Figure):
+    """A figure that shows itself in a notebook, without pyplot's hidden list of figures and its second display."""
+
+    def png(self) -> bytes:
+        """The figure as PNG of 256 colours (a third of the size), with no date or version inside."""
+        self.draw_without_rendering()
+        self.set_layout_engine("none")  # or a second drawing would move things by a pixel
+        self.set_dpi(DPI)
+        canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
+        canvas.draw()
+        picture = Pillow.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        picture = picture.quantize(256, method=Pillow.Quantize.MAXCOVERAGE, dither=Pillow.Dither.NONE)
+        picture.save(buffer, "PNG", optimize=True)
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"image/png": base64.b64encode(self.png()).decode(), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        return "<picture: " + ", ".join(t for ax in self.axes if (t := ax.get_title())) + ">"
+
+
+def panels(
+    rows: int, columns: int, *, width: float = 7.5, aspect: float = 1.0, head: float = 0.25
+) -> tuple[Picture, np.ndarray]:
+    """An empty picture of ``rows`` x ``columns`` axes; ``aspect`` is the height of one panel over its width."""
+    cell = width / columns
+    figure = Picture(figsize=(width, rows * (cell * aspect + head)), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def colours(image: Float[Tensor, "c h w"]) -> np.ndarray:
+    """One picture in [-1, 1] as bytes ``h w 3``; one channel becomes grey."""
+    return rearrange(to_uint8(image.expand(3, -1, -1)), "c h w -> h w c").cpu().numpy()
+
+
+def draw(ax, image: Float[Tensor, "c h w"], title: str = "") -> None:
+    """Draw one picture without axes; small ones keep their square pixels."""
+    ax.imshow(colours(image), interpolation="nearest")
+    ax.set_title(title, fontsize=9)
+    ax.set_axis_off()
+
+
+def show_image(image: Float[Tensor, "c h w"], title: str = "", *, width: float = 4.0) -> Picture:
+    """One picture."""
+    figure, axes = panels(1, 1, width=width, aspect=image.shape[1] / image.shape[2])
+    draw(axes[0, 0], image, title)
+    return figure
+
+
+def show_grid(
+    images: Float[Tensor, "n c h w"], titles: Sequence[str] = (), *, columns: int = 4, width: float = 7.5
+) -> Picture:
+    """Several pictures of one size in rows of ``columns``."""
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    head = 0.25 if any(titles) else 0.0
+    figure, axes = panels(rows, columns, width=width, aspect=images.shape[2] / images.shape[3], head=head)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for index, image in enumerate(images):
+        draw(axes.flat[index], image, titles[index] if index < len(titles) else "")
+    return figure
+
+
+def show_strip(
+    video: Float[Tensor, "b c f h w"], titles: Sequence[str] = (), *, every: int = 1, width: float = 7.5
+) -> Picture:
+    """Each clip as a row of its frames, time from left to right; ``titles`` has one entry a clip."""
+    frames = video[:, :, ::every]
+    head = 0.25 if any(titles) else 0.05
+    aspect = frames.shape[3] / frames.shape[4]
+    figure, axes = panels(len(frames), frames.shape[2], width=width, aspect=aspect, head=head)
+    for row, clip in enumerate(frames):
+        for column in range(clip.shape[1]):
+            draw(axes[row, column], clip[:, column])
+        if row < len(titles):
+            axes[row, 0].set_title(titles[row], fontsize=9, loc="left")
+    return figure
+
+
+def show_patch_grid(
+    image: Float[Tensor, "c h w"],
+    ph: int,
+    pw: int,
+    *,
+    highlight: Sequence[int] = (),
+    numbers: bool = False,
+    title: str = "",
+    width: float = 4.5,
+) -> Picture:
+    """A picture with the lines of its patch grid; ``highlight`` frames the patches with these numbers."""
+    figure = show_image(image, title, width=width)
+    ax, (_, height, wide) = figure.axes[0], image.shape
+    columns = wide // pw
+    for y in range(0, height + 1, ph):
+        ax.plot([-0.5, wide - 0.5], [y - 0.5] * 2, color=LINE, linewidth=0.5)
+    for x in range(0, wide + 1, pw):
+        ax.plot([x - 0.5] * 2, [-0.5, height - 0.5], color=LINE, linewidth=0.5)
+    for index in range(height // ph * columns) if numbers else ():
+        y, x = index // columns * ph + ph / 2, index % columns * pw + pw / 2
+        ax.text(x, y, index, fontsize=6, ha="center", va="center")
+    for index in highlight:
+        y, x = index // columns * ph - 0.5, index % columns * pw - 0.5
+        ax.plot([x, x + pw, x + pw, x, x], [y, y, y + ph, y + ph, y], color="#e5383b", linewidth=2.5)
+    return figure
+
+
+def show_numbers(arrays: Sequence[Int[Tensor, "_ _"]], titles: Sequence[str] = (), *, width: float = 7.5) -> Picture:
+    """Small tables of whole numbers, each cell coloured by its value, side by side: where did each element go?"""
+    figure, axes = panels(1, len(arrays), width=width, aspect=max(a.shape[0] / a.shape[1] for a in arrays))
+    top = max(int(array.max()) for array in arrays) or 1
+    for index, array in enumerate(arrays):
+        ax = axes[0, index]
+        ax.imshow(array.cpu().numpy(), cmap="viridis", vmin=0, vmax=top)
+        for (row, column), value in np.ndenumerate(array.cpu().numpy()):
+            shade = "white" if value < 0.6 * top else "black"
+            ax.text(column, row, int(value), ha="center", va="center", fontsize=8, color=shade)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(titles[index] if index < len(titles) else "", fontsize=9)
+    return figure
+
+
+def show_tokens(tokens: Float[Tensor, "n d"], title: str = "", *, width: float = 7.5) -> Picture:
+    """A token matrix: one row a token, one column an element; blue is -1, red is 1."""
+    figure, axes = panels(1, 1, width=width, aspect=0.35)
+    ax = axes[0, 0]
+    ax.imshow(tokens.detach().cpu().numpy(), cmap="coolwarm", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    ax.set(xlabel=f"element of a token, d = {tokens.shape[1]}", ylabel=f"token, n = {tokens.shape[0]}")
+    ax.set_title(title, fontsize=9)
+    return figure
+
+
+def show_curves(
+    x: Sequence[float | int],
+    curves: dict[str, Sequence[float | int]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    log: bool = False,
+    width: float = 5.5,
+) -> Picture:
+    """Lines over a common axis, each labelled; ``log`` makes both axes logarithmic."""
+    figure, axes = panels(1, 1, width=width, aspect=0.55)
+    ax = axes[0, 0]
+    for label, y in curves.items():
+        ax.plot(np.asarray(x), np.asarray(y), label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel, **({"xscale": "log", "yscale": "log"} if log else {}))
+    ax.set_title(title, fontsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    if len(curves) > 1:
+        ax.legend(fontsize=8, frameon=False)
+    return figure
+
+
+class Clip:
+    """A moving picture in a notebook: an animated PNG, exact and small."""
+
+    def __init__(self, png: bytes, title: str):
+        self._png, self._title = png, title
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {"image/png": base64.b64encode(self._png).decode(), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        return f"<clip: {self._title}>"
+
+
+def animate(video: Float[Tensor, "b c f h w"], title: str = "", *, fps: int = 8, zoom: int = 4) -> Clip:
+    """Clips side by side as one animation that repeats; ``zoom`` enlarges each pixel to a square."""
+    frames = rearrange(to_uint8(video), "b c f h w -> f h (b w) c").cpu().numpy()
+    frames = frames.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    pictures = [Pillow.fromarray(frame) for frame in frames]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "PNG", save_all=True, append_images=pictures[1:], duration=1000 // fps, loop=0)
+    return Clip(buffer.getvalue(), title)
+
+
+def show_mosaic(
+    tokens: Float[Tensor, "n d"],
+    grid: tuple[int, int],
+    ph: int,
+    pw: int,
+    title: str = "",
+    *,
+    gap: int = 3,
+    width: float = 4.5,
+) -> Picture:
+    """Tokens of the order (ph pw c) as small pictures with gaps, laid out in reading order on ``grid``."""
+    nh, nw = grid
+    tiles = rearrange(tokens, "n (ph pw c) -> n c ph pw", ph=ph, pw=pw)
+    tiles = torch.nn.functional.pad(tiles, (0, gap, 0, gap), value=1.0)  # white
+    return show_image(rearrange(tiles, "(nh nw) c h w -> c (nh h) (nw w)", nh=nh, nw=nw), title, width=width)
+
+
+def show_patch_card(image: Float[Tensor, "c h w"], index: int, ph: int, pw: int, *, width: float = 7.5) -> Picture:
+    """One patch three times: where it is, what it shows, and the first numbers of its token."""
+    columns = image.shape[2] // pw
+    row, column = divmod(index, columns)
+    patch = image[:, row * ph : (row + 1) * ph, column * pw : (column + 1) * pw]
+    token = rearrange(patch, "c ph pw -> (ph pw c)")
+    figure, axes = panels(1, 3, width=width, head=0.35)
+    draw(axes[0, 0], image, f"patches[{index}]: row {row}, column {column}")
+    y, x = row * ph - 0.5, column * pw - 0.5
+    axes[0, 0].plot([x, x + pw, x + pw, x, x], [y, y, y + ph, y + ph, y], color=LINE, linewidth=2)
+    rows, columns = f"{row * ph}-{(row + 1) * ph - 1}", f"{column * pw}-{(column + 1) * pw - 1}"
+    draw(axes[0, 1], patch, f"pixel rows {rows}, columns {columns}")
+    ax = axes[0, 2]
+    for channel, colour in enumerate(("#d62828", "#2a9d3a", "#3066be")[: len(patch)]):
+        ax.plot(token[channel :: len(patch)].cpu().numpy(), color=colour, linewidth=0.8)
+    ax.set(ylim=(-1.05, 1.05), xlabel="position in the patch, row by row", yticks=[-1, 0, 1])
+    ax.set_title(f"its token: {len(token)} numbers", fontsize=9)
+    return figure

@@ -1,0 +1,211 @@
+"""The whole training, from nothing to a model that draws: VAE, cached latents, transformer, one file of weights.
+
+    sora-edu train --preset tiny --out runs/mine
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from sora_edu.captions import caption
+from sora_edu.checkpoint import load_tensors, load_weights, save_tensors
+from sora_edu.config import PRESETS, Preset
+from sora_edu.dit import TextToVideo
+from sora_edu.errors import InputError
+from sora_edu.flow import flow_loss
+from sora_edu.pipeline import Pipeline, model_metadata
+from sora_edu.render import render
+from sora_edu.tokenizer import Tokenizer
+from sora_edu.training import Stage, autocast, can_compile, check_disk, fit, locked, step_generator
+from sora_edu.vae import VideoVAE, psnr, vae_loss
+from sora_edu.world import State, cat_states, sample_state
+
+SHARD = 500  # clips drawn and encoded at a time
+LOOK_PROMPTS = (
+    "a red circle falls",
+    "a large blue star moves left",
+    "a green square orbits",
+    "a yellow ring bounces",
+    "a small purple triangle grows",
+    "a white circle moves up and a red square stays still",
+)
+
+
+def compile_blocks(module: torch.nn.Module, block_types: tuple[type, ...]) -> None:
+    """Compile every block of these types in place; each has static shapes, so each compiles once per batch shape."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for block in module.modules():
+        if isinstance(block, block_types):
+            block.compile(dynamic=False)
+
+
+def train_vae(preset: Preset, out: Path, *, seed: int, resume: bool, device: torch.device, compiled: bool) -> VideoVAE:
+    """Stage one: the video VAE, on clips drawn as they are used; returns its EMA."""
+    torch.manual_seed(seed)
+    vae = VideoVAE(preset.vae).to(device)
+    held_out = render(sample_state(32, preset.world, split="heldout", generator=torch.Generator().manual_seed(-seed - 1)), preset.world)
+    if compiled:
+        from sora_edu.vae import ResBlock
+
+        compile_blocks(vae, (ResBlock,))
+
+    def losses(module, generator):
+        video = render(sample_state(preset.vae_train.batch, preset.world, generator=generator), preset.world)
+        return vae_loss(module, video, kl_weight=preset.kl_weight, generator=generator)
+
+    def look(ema, step):
+        with torch.no_grad(), autocast(device):
+            decoded = ema.decode(ema.encode(held_out.to(device))).float().cpu()
+        save_look(torch.cat((held_out[:4], decoded[:4]), -2), out / "samples" / f"vae_{step:06d}.png")
+        return {"psnr": float(psnr(decoded, held_out).mean())}
+
+    return fit(Stage("vae", 1, vae, losses, preset.vae_train, look, 500), out, seed=seed, resume=resume)
+
+
+def save_look(video, path: Path) -> None:
+    """Every second frame of each clip, left to right, one clip a row."""
+    from sora_edu.media import save_clip
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = torch.cat(list(video.clamp(-1, 1)), -2)  # c f (b h) w
+    save_clip(rows[:, ::2], path.with_suffix(".strip.png"), scale=2)
+
+
+def shard_states(preset: Preset, seed: int) -> Iterator[State]:
+    """The states of the cached clips, shard by shard; they depend on the seed alone."""
+    for shard in range(-(-preset.clips // SHARD)):
+        count = min(SHARD, preset.clips - shard * SHARD)
+        yield sample_state(count, preset.world, generator=step_generator(seed, 2, shard))
+
+
+@torch.no_grad()
+def cache_latents(preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device: torch.device) -> torch.Tensor:
+    """Encode all clips once, in half precision, and fit the latent's shift and scale on them; kept on disk."""
+    path = out / "latents.safetensors"
+    if not path.exists():
+        latents = []
+        for state in tqdm(shard_states(preset, seed), total=-(-preset.clips // SHARD), desc="latents"):
+            with autocast(device):
+                parts = [vae.encoder(part)[0] for part in render(state, preset.world).to(device).split(100)]
+            latents.append(torch.cat(parts).float().cpu())
+        vae.fit_scale(torch.cat(latents[:8]))
+        mean, scale = vae.latent_mean.cpu(), vae.latent_scale.cpu()
+        latents = torch.cat([((z - mean) * scale).half() for z in latents])
+        save_tensors(path, {"latents": latents, "latent_mean": mean, "latent_scale": scale}, {"clips": preset.clips})
+    tensors, _ = load_tensors(path)
+    vae.latent_mean.copy_(tensors["latent_mean"])
+    vae.latent_scale.copy_(tensors["latent_scale"])
+    return tensors["latents"].to(device)
+
+
+def cache_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int) -> torch.Tensor:
+    """Token ids of a short and a full caption for every cached clip, synonyms drawn: clips x 2 x tokens."""
+    ids = []
+    for shard, state in enumerate(tqdm(shard_states(preset, seed), total=-(-preset.clips // SHARD), desc="captions")):
+        generator = step_generator(seed, 3, shard)
+        both = [caption(state, style=style, generator=generator) for style in ("short", "full")]
+        ids.append(torch.stack([tokenizer.encode(c, max_tokens=preset.text.max_tokens)[0] for c in both], 1))
+    return torch.cat(ids)
+
+
+def train_dit(preset: Preset, vae: VideoVAE, out: Path, *, seed: int, resume: bool, device: torch.device, compiled: bool) -> TextToVideo:
+    """Stage two: text encoder and VideoDiT on cached latents, captions dropped at times, images among the videos."""
+    tokenizer = Tokenizer()
+    latents = cache_latents(preset, vae, out, seed=seed, device=device)
+    ids = cache_captions(preset, tokenizer, seed=seed).to(device)
+    empty = tokenizer.encode([""], max_tokens=preset.text.max_tokens)[0].to(device)
+    torch.manual_seed(seed)
+    model = TextToVideo(preset.dit, preset.text, len(tokenizer)).to(device)
+    sampler = Pipeline(preset, vae, copy.deepcopy(model), tokenizer)
+    if compiled:
+        from sora_edu.dit import VideoDiTBlock
+        from sora_edu.text import TextBlock
+
+        compile_blocks(model, (VideoDiTBlock, TextBlock))
+
+    def losses(module, generator):
+        def rand(*shape):
+            return torch.rand(*shape, generator=generator, device=device)
+
+        batch = preset.dit_train.batch
+        rows = (rand(batch) * len(latents)).long()
+        words = ids[rows, (rand(batch) * 2).long()]
+        words = torch.where(rand(batch, 1) < preset.caption_dropout, empty, words)
+        x_0 = latents[rows].float()
+        if float(rand(1)) < preset.dit_train.image_fraction:
+            x_0 = x_0[:, :, :1]  # the VAE is causal: the first latent frame is the first frame's image
+        return {"loss": flow_loss(lambda x_t, t: module(x_t, t, words, words != 0), x_0, generator=generator)}
+
+    def look(ema, step):
+        sampler.model.load_state_dict(ema.state_dict())
+        save_look(sampler(list(LOOK_PROMPTS), seed=seed), out / "samples" / f"dit_{step:06d}.png")
+        return quick_accuracy(sampler, seed)
+
+    return fit(Stage("dit", 4, model, losses, preset.dit_train, look, 1000), out, seed=seed, resume=resume)
+
+
+def quick_accuracy(sampler: Pipeline, seed: int, n: int = 64) -> dict:
+    """Share of n seen prompts drawn with every attribute right: a rough figure to watch, not a result."""
+    from sora_edu.evaluate import evaluate_pipeline
+
+    result = evaluate_pipeline(sampler, split="seen", n=n, seed=seed, floors=False)
+    return {name: result[name]["value"] for name in ("all", "shape", "colour", "motion")}
+
+
+def choose_preset(name: str, *, vae_steps: int | None, dit_steps: int | None, clips: int | None, batch: int | None) -> Preset:
+    """A preset by name, with lengths and batch replaced where given."""
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r} is unknown; use one of {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    for stage, steps in (("vae_train", vae_steps), ("dit_train", dit_steps)):
+        config = getattr(preset, stage)
+        config = replace(config, steps=steps or config.steps, batch=batch or config.batch)
+        preset = replace(preset, **{stage: config})
+    return replace(preset, clips=clips or preset.clips)
+
+
+def train(
+    preset: str = "tiny",
+    out: Path | str = Path("runs/mine"),
+    *,
+    resume: bool = False,
+    seed: int = 0,
+    vae_steps: int | None = None,
+    dit_steps: int | None = None,
+    clips: int | None = None,
+    batch: int | None = None,
+    device: str | None = None,
+    compile: bool | None = None,
+) -> Path:
+    """Train a preset from nothing and return the file of weights, ready for ``sora-edu sample --checkpoint``.
+
+    Refuses a folder that holds a run unless ``resume`` is given, and a folder in use by another run. ``compile``
+    None compiles where a C++ compiler is found and the run is long enough to earn it back.
+    """
+    out, chosen = Path(out), choose_preset(preset, vae_steps=vae_steps, dit_steps=dit_steps, clips=clips, batch=batch)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if not resume and any(out.glob("*.safetensors")):
+        raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
+    latent = (chosen.world.frames // chosen.vae.ft + 1) * chosen.world.height * chosen.world.width // chosen.vae.fs**2
+    check_disk(out, 2 * chosen.clips * latent * chosen.vae.channels + 500_000_000)
+
+    def compiled(steps):
+        return can_compile() and steps >= 1000 if compile is None else compile
+
+    with locked(out):
+        vae = train_vae(chosen, out, seed=seed, resume=resume, device=device, compiled=compiled(chosen.vae_train.steps))
+        model = train_dit(chosen, vae, out, seed=seed, resume=resume, device=device, compiled=compiled(chosen.dit_train.steps))
+        return export(chosen, vae, model, out / "model.safetensors")
+
+
+def export(preset: Preset, vae: VideoVAE, model: TextToVideo, path: Path) -> Path:
+    """Write the weights that sampling needs, and the configuration they belong to, into one file."""
+    tensors = {f"vae.{k}": v for k, v in vae.state_dict().items()} | {f"model.{k}": v for k, v in model.state_dict().items()}
+    save_tensors(path, tensors, model_metadata(preset, Tokenizer()))
+    pipeline = Pipeline.load(path)  # what was written is what will be read
+    load_weights(pipeline.vae, tensors, prefix="vae.", source=str(path))
+    return path

@@ -1,0 +1,18 @@
+"""Shared set-up of the tests. The shape checks come from pyproject.toml's `--jaxtyping-packages`."""
+
+import pytest
+import torch
+
+import sora_edu  # noqa: F401  so that every test may import torchvision first
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Two test processes share two cores, and one thread gives the same bits everywhere."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Randomness for one test, the same in every run."""
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,180 @@
+"""Flow matching against closed forms: ends, derivatives, conversions, times, and the loss of the best model."""
+
+import math
+
+import jaxtyping
+import pytest
+import torch
+
+from sora_edu import flow
+from sora_edu.errors import InputError
+
+SHAPE = (6, 3, 2, 4, 5)  # b c f h w, all unequal
+MEAN, STD = 0.7, 0.4  # the data of the closed forms: N(MEAN, STD^2) in every element
+
+
+@pytest.fixture
+def unchecked():
+    """Switch the shape hook off, so that the library's own message is seen, as a user sees it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def draw(seed, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    x_0, eps = torch.randn(2, *SHAPE, generator=g, dtype=dtype)
+    return x_0, eps, torch.linspace(0.05, 0.95, SHAPE[0], dtype=dtype)
+
+
+def exact_velocity(x_t, t):
+    """E[eps - x_0 | x_t] for Gaussian data: joint normality makes it a line in x_t."""
+    t = t.view(-1, *[1] * (x_t.ndim - 1))
+    variance = (1 - t) ** 2 * STD**2 + t**2
+    return (t - (1 - t) * STD**2) / variance * (x_t - (1 - t) * MEAN) - MEAN
+
+
+@pytest.mark.parametrize("mix", [flow.interpolate, flow.interpolate_gvp])
+def test_interpolants_begin_at_the_data_and_end_at_the_noise(mix):
+    x_0, eps, _ = draw(0)
+    torch.testing.assert_close(mix(x_0, eps, torch.zeros(6, dtype=x_0.dtype)), x_0)
+    torch.testing.assert_close(mix(x_0, eps, torch.ones(6, dtype=x_0.dtype)), eps)
+
+
+def test_linear_interpolant_by_hand():
+    x_t = flow.interpolate(torch.tensor([[8.0], [8.0]]), torch.tensor([[4.0], [4.0]]), torch.tensor([0.25, 0.5]))
+    assert x_t.tolist() == [[7.0], [6.0]]
+    assert flow.velocity_target(torch.tensor([[8.0]]), torch.tensor([[4.0]])).tolist() == [[-4.0]]
+
+
+@pytest.mark.parametrize("gvp", [False, True])
+def test_velocity_is_the_derivative_of_the_interpolant(gvp):
+    x_0, eps, t = draw(1)
+    mix = flow.interpolate_gvp if gvp else flow.interpolate
+    target = flow.velocity_target_gvp(x_0, eps, t) if gvp else flow.velocity_target(x_0, eps)
+    _, derivative = torch.func.jvp(lambda t: mix(x_0, eps, t), (t,), (torch.ones_like(t),))
+    torch.testing.assert_close(target, derivative)
+
+
+def test_linear_conversions_round_trip():
+    x_0, eps, t = draw(2, torch.float32)
+    x_t, velocity = flow.interpolate(x_0, eps, t), flow.velocity_target(x_0, eps)
+    tight = {"atol": 1e-5, "rtol": 0}
+    torch.testing.assert_close(flow.x_0_from_velocity(x_t, velocity, t), x_0, **tight)
+    torch.testing.assert_close(flow.eps_from_velocity(x_t, velocity, t), eps, **tight)
+    # Dividing by t (or 1 - t) of 0.05 magnifies float32's rounding twentyfold, hence a range away from the ends.
+    middle = slice(1, -1)
+    x_t, t = x_t[middle], t[middle]
+    torch.testing.assert_close(flow.velocity_from_x_0(x_t, x_0[middle], t), velocity[middle], **tight)
+    torch.testing.assert_close(flow.velocity_from_eps(x_t, eps[middle], t), velocity[middle], **tight)
+
+
+def test_gvp_conversions_round_trip():
+    x_0, eps, t = draw(3, torch.float32)
+    x_t, velocity = flow.interpolate_gvp(x_0, eps, t), flow.velocity_target_gvp(x_0, eps, t)
+    torch.testing.assert_close(flow.x_0_from_velocity_gvp(x_t, velocity, t), x_0, atol=1e-5, rtol=0)
+    torch.testing.assert_close(flow.eps_from_velocity_gvp(x_t, velocity, t), eps, atol=1e-5, rtol=0)
+
+
+def test_score_is_the_gradient_of_the_log_density():
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64).view(9, 1).requires_grad_()
+    t = torch.linspace(0.1, 1, 9, dtype=torch.float64)
+    spread = ((1 - t) ** 2 * STD**2 + t**2).sqrt().view(9, 1)
+    log_p = torch.distributions.Normal((1 - t).view(9, 1) * MEAN, spread).log_prob(x).sum()
+    score = flow.score_from_velocity(x.detach(), exact_velocity(x.detach(), t), t)
+    torch.testing.assert_close(score, torch.autograd.grad(log_p, x)[0])
+
+
+def test_gvp_keeps_the_variance_and_the_linear_interpolant_does_not():
+    g = torch.Generator().manual_seed(4)
+    x_0, eps = torch.randn(2, 5, 40_000, generator=g)
+    t = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    # The standard error of a variance of n unit normals is sqrt(2 / n) = 0.007; five of them.
+    torch.testing.assert_close(flow.interpolate_gvp(x_0, eps, t).var(1), torch.ones(5), atol=0.035, rtol=0)
+    linear = flow.interpolate(x_0, eps, t).var(1)
+    torch.testing.assert_close(linear, (1 - t) ** 2 + t**2, atol=0.035, rtol=0)
+    assert linear[2] < 0.6
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("kind", ["logit-normal", "uniform"])
+def test_sampled_times_have_the_quantiles_of_their_distribution(kind, shift):
+    n = 100_000
+    t = flow.sample_times(n, generator=torch.Generator().manual_seed(5), kind=kind, shift=shift)
+    levels = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9])
+    expected = levels if kind == "uniform" else torch.distributions.Normal(0.0, 1.0).icdf(levels).sigmoid()
+    expected = shift * expected / (1 + (shift - 1) * expected)
+    assert 0 <= t.min() and t.max() <= 1 and t.shape == (n,)
+    torch.testing.assert_close(torch.quantile(t, levels), expected, atol=0.01, rtol=0)
+
+
+def test_sampled_times_depend_on_the_generator_alone():
+    times = [flow.sample_times(7, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(times[0], times[1]) and not torch.equal(times[0], times[2])
+
+
+def test_shift_times_keeps_the_ends_and_moves_the_middle_to_noise():
+    t = torch.tensor([0.0, 0.5, 1.0])
+    torch.testing.assert_close(flow.shift_times(t, 3.0), torch.tensor([0.0, 0.75, 1.0]))
+    assert torch.equal(flow.shift_times(t, 1.0), t)
+
+
+def test_flow_loss_of_the_exact_velocity_is_the_variance_that_no_model_removes():
+    n = 200_000
+    g = torch.Generator().manual_seed(6)
+    x_0 = MEAN + STD * torch.randn(n, 1, generator=g)
+    loss = flow.flow_loss(exact_velocity, x_0, generator=g, kind="uniform")
+    t = (torch.arange(2000) + 0.5) / 2000
+    left = 1 + STD**2 - (t - (1 - t) * STD**2) ** 2 / ((1 - t) ** 2 * STD**2 + t**2)
+    # Squares of normals have a spread of sqrt(2) times their mean: five standard errors.
+    assert abs(loss - left.mean()) < 5 * math.sqrt(2) * left.mean() / math.sqrt(n)
+    worse = flow.flow_loss(lambda x, t: exact_velocity(x, t) + 0.1, x_0, generator=g, kind="uniform")
+    assert worse > loss
+
+
+def test_flow_loss_repeats_with_its_seed_and_reaches_the_model():
+    weight = torch.tensor(0.5, requires_grad=True)
+    x_0 = draw(7, torch.float32)[0]
+    losses = [
+        flow.flow_loss(lambda x, t: weight * x, x_0, generator=torch.Generator().manual_seed(8)) for _ in range(2)
+    ]
+    assert losses[0] == losses[1] and losses[0].ndim == 0
+    losses[0].backward()
+    assert weight.grad.abs() > 0
+
+
+def test_flip_time_turns_sign_and_clock():
+    x, _, t = draw(9)
+    flipped = flow.flip_time(exact_velocity)
+    torch.testing.assert_close(flipped(x, t), -exact_velocity(x, 1 - t))
+    torch.testing.assert_close(flow.flip_time(flipped)(x, t), exact_velocity(x, t))
+
+
+def test_flipped_time_integrates_to_the_same_samples():
+    noise = torch.randn(50, 1, generator=torch.Generator().manual_seed(10), dtype=torch.float64)
+    down, up, flipped, steps = noise, noise, flow.flip_time(exact_velocity), 40
+    for i in range(steps):
+        down = down - exact_velocity(down, torch.full((50,), 1 - i / steps, dtype=noise.dtype)) / steps
+        up = up + flipped(up, torch.full((50,), i / steps, dtype=noise.dtype)) / steps  # 1 is data: add
+    torch.testing.assert_close(up, down)
+    assert (up - noise).abs().mean() > 0.3
+
+
+@pytest.mark.parametrize("t", [torch.tensor(0.5), torch.rand(5), torch.rand(6, 1)])
+def test_a_time_that_is_not_one_per_sample_is_refused(unchecked, t):
+    x_0, eps, _ = draw(11, torch.float32)
+    with pytest.raises(InputError, match=r"t has shape .* one time per sample; use t.expand\(6\)"):
+        flow.interpolate(x_0, eps, t)
+    with pytest.raises(InputError, match="one time per sample"):
+        flow.x_0_from_velocity_gvp(x_0, eps, t)
+
+
+def test_unknown_distribution_of_times_is_refused():
+    with pytest.raises(InputError, match=r"kind='normal' .* use 'logit-normal' or 'uniform'"):
+        flow.sample_times(4, kind="normal")
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.0, math.nan, math.inf])
+def test_a_shift_that_is_not_positive_is_refused(shift):
+    with pytest.raises(InputError, match=r"shift=.* is not a positive number; use 1"):
+        flow.sample_times(4, shift=shift)

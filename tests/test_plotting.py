@@ -1,0 +1,97 @@
+"""Figures draw the same bytes every time, stay small, and show what they are given."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from sora_edu import plotting
+
+
+def picture_of(figure) -> np.ndarray:
+    """What a reader sees, as bytes h w 3."""
+    return np.asarray(Pillow.open(io.BytesIO(figure.png())).convert("RGB"))
+
+
+def figures() -> dict:
+    """One of each kind, with unequal height and width."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(3, 32, 48, generator=generator) * 2 - 1
+    video = torch.rand(2, 3, 5, 8, 12, generator=generator) * 2 - 1
+    return {
+        "image": lambda: plotting.show_image(image, "x_0: c h w"),
+        "one channel": lambda: plotting.show_image(image[:1]),
+        "grid": lambda: plotting.show_grid(video[0].movedim(0, 1), ["a", "b"], columns=3),
+        "strip": lambda: plotting.show_strip(video, ["first", "second"], every=2),
+        "patch grid": lambda: plotting.show_patch_grid(image, 16, 8, highlight=[0, 7], numbers=True, title="cut"),
+        "mosaic": lambda: plotting.show_mosaic(torch.zeros(6, 2 * 4 * 3), (2, 3), 2, 4, "tokens"),
+        "numbers": lambda: plotting.show_numbers([torch.arange(6).reshape(2, 3), torch.zeros(2, 2).long()], ["a", "b"]),
+        "tokens": lambda: plotting.show_tokens(torch.zeros(4, 9), "matrix"),
+        "curves": lambda: plotting.show_curves(
+            [1, 2, 4], {"a": [1, 4, 9], "b": [1, 2, 3]}, xlabel="n", ylabel="y", log=True
+        ),
+        "card": lambda: plotting.show_patch_card(image, 3, 16, 8),
+    }
+
+
+@pytest.mark.parametrize("kind", figures())
+def test_a_figure_draws_the_same_bytes_again(kind):
+    first, second = figures()[kind](), figures()[kind]()
+    assert first.png() == second.png() == first.png()
+
+
+@pytest.mark.parametrize("kind", figures())
+def test_a_figure_shows_itself_in_a_notebook(kind):
+    figure = figures()[kind]()
+    shown = figure._repr_mimebundle_()
+    assert base64.b64decode(shown["image/png"]) == figure.png()
+    assert shown["text/plain"].startswith("<picture: ") and "0x" not in shown["text/plain"]
+
+
+def test_no_figure_is_left_open_in_pyplot():
+    import matplotlib.pyplot as plt
+
+    plotting.show_image(torch.zeros(3, 4, 4)).png()
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(("value", "expected"), [(-1.0, 0), (1.0, 255), (-5.0, 0), (5.0, 255)])
+def test_the_range_of_pixels_becomes_black_to_white(value, expected):
+    seen = picture_of(plotting.show_image(torch.full((3, 8, 8), value)))
+    assert abs(int(seen[seen.shape[0] // 2, seen.shape[1] // 2].mean()) - expected) <= 2
+
+
+def test_the_first_row_is_at_the_top_and_time_runs_to_the_right():
+    video = -torch.ones(1, 3, 2, 8, 8)
+    video[:, :, 0, :4] = 1.0  # the upper half of the first frame is white
+    seen = picture_of(plotting.show_strip(video)).mean(-1)
+    height, width = seen.shape
+    assert seen[height // 4, width // 4] > 200 > 50 > seen[3 * height // 4, width // 4]
+    assert seen[height // 4, 3 * width // 4] < 50
+
+
+def test_a_mosaic_puts_tokens_in_reading_order():
+    tokens = -torch.ones(6, 4 * 4 * 3)
+    tokens[1] = 1.0  # row 0, column 1
+    seen = picture_of(plotting.show_mosaic(tokens, (2, 3), 4, 4, gap=0)).mean(-1)
+    height, width = seen.shape
+    assert seen[height // 4, width // 2] > 200
+    assert seen[3 * height // 4, width // 2] < 50 > seen[height // 4, width // 6]
+
+
+def test_a_photograph_stays_below_sixty_kilobytes():
+    generator = torch.Generator().manual_seed(0)
+    rough = torch.rand(1, 3, 56, 56, generator=generator) * 2 - 1
+    smooth = torch.nn.functional.interpolate(rough, size=(224, 224), mode="bilinear")[0]
+    assert len(plotting.show_image(smooth).png()) < 60_000
+
+
+def test_an_animation_holds_every_frame():
+    video = torch.linspace(-1, 1, 5).view(1, 1, 5, 1, 1).expand(2, 3, 5, 4, 6)
+    clip = plotting.animate(video, "two clips", zoom=2)
+    moving = Pillow.open(io.BytesIO(base64.b64decode(clip._repr_mimebundle_()["image/png"])))
+    assert moving.n_frames == 5 and moving.size == (2 * 6 * 2, 4 * 2)
+    assert repr(clip) == "<clip: two clips>"

@@ -279,9 +279,15 @@ def explain(error: BaseException) -> str | None:
         return one_line(error)
     if isinstance(error, OSError):
         return one_line(f"{error.filename}: {error.strerror}" if error.filename else error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _out_of_memory(error)):
         return "out of memory; take a smaller --size, fewer --frames, or fewer prompts at a time"
     return None
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    from sora_edu.training import out_of_memory
+
+    return out_of_memory(error)
 
 
 def show_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -128,6 +128,7 @@ class Preset:
     kl_weight: float = 5e-5  # weight of the KL term, per latent value
     clips: int = 40_000  # clips whose latents are cached for the transformer
     caption_dropout: float = 0.1  # share of captions replaced by the empty one, for guidance
+    shift: float = 2.0  # how far diffusion times lean towards noise, in training and sampling: motion is decided there
     description: str = field(default="", compare=False)
 
 

@@ -15,7 +15,7 @@ from sora_edu.guidance import guided
 from sora_edu.sampling import Callback, euler
 from sora_edu.shapes import Video, check_divisible
 from sora_edu.tokenizer import Tokenizer, check_prompt
-from sora_edu.training import autocast
+from sora_edu.training import autocast, mixed_seed
 from sora_edu.vae import VideoVAE
 
 PARTS = {"world": WorldConfig, "vae": VAEConfig, "text": TextConfig, "dit": DiTConfig, "vae_train": TrainConfig, "dit_train": TrainConfig}
@@ -113,7 +113,7 @@ class Pipeline:
             with autocast(self.device):
                 text, null_text = self.encode_text(chosen), self.encode_text([""])
                 velocity = guided(self.velocity, text=text, null_text=null_text, cfg_scale=cfg_scale)
-                z = sampler(velocity, noise, steps=steps, callback=callback)
+                z = sampler(velocity, noise, steps=steps, shift=self.preset.shift, callback=callback)
                 clips.append(self.vae.decode(z).float().clamp(-1, 1).cpu())
         return torch.cat(clips)
 
@@ -124,7 +124,7 @@ class Pipeline:
     @staticmethod
     def noise(shape: tuple[int, ...], seed: int, index: int) -> Float[Tensor, "c f h w"]:
         """The noise that clip ``index`` of a seed starts from; drawn on the CPU, so the same on every device."""
-        return torch.randn(shape, generator=torch.Generator().manual_seed((seed << 20) + index))
+        return torch.randn(shape, generator=torch.Generator().manual_seed(mixed_seed(seed, index)))
 
     @torch.no_grad()
     def reconstruct(self, video: Video) -> Video:

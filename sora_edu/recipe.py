@@ -47,7 +47,7 @@ def train_vae(preset: Preset, out: Path, *, seed: int, resume: bool, device: tor
     """Stage one: the video VAE, on clips drawn as they are used; returns its EMA."""
     torch.manual_seed(seed)
     vae = VideoVAE(preset.vae).to(device)
-    held_out = render(sample_state(32, preset.world, split="heldout", generator=torch.Generator().manual_seed(-seed - 1)), preset.world)
+    held_out = render(sample_state(32, preset.world, split="heldout", generator=step_generator(seed, 5, 0)), preset.world)
     if compiled:
         from sora_edu.vae import ResBlock
 
@@ -138,7 +138,7 @@ def train_dit(preset: Preset, vae: VideoVAE, out: Path, *, seed: int, resume: bo
         x_0 = latents[rows].float()
         if float(rand(1)) < preset.dit_train.image_fraction:
             x_0 = x_0[:, :, :1]  # the VAE is causal: the first latent frame is the first frame's image
-        return {"loss": flow_loss(lambda x_t, t: module(x_t, t, words, words != 0), x_0, generator=generator)}
+        return {"loss": flow_loss(lambda x_t, t: module(x_t, t, words, words != 0), x_0, generator=generator, shift=preset.shift)}
 
     def look(ema, step):
         sampler.model.load_state_dict(ema.state_dict())

@@ -5,16 +5,47 @@ and the stripes of a panning camera are found and set aside; what is left names 
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sora_edu.config import COLOURS
+from sora_edu.config import BACKGROUNDS, COLOURS
 from sora_edu.motions import NOTHING, UNCLEAR
-from sora_edu.render import BAR_RGB, COLOUR_RGB, STRIPE_DEPTH, STRIPE_PERIOD
+from sora_edu.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_DEPTH, STRIPE_PERIOD
 from sora_edu.world import TICKS
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What each pixel belongs to."""
+
+    background: Int[Tensor, "b"]  # index into BACKGROUNDS, or UNCLEAR
+    plain: Bool[Tensor, "b"]  # False where no plain ground is in sight
+    pan: Float[Tensor, "b"]  # units a tick
+    columns: Bool[Tensor, "b w"]  # covered by a bar
+    colour: Int[Tensor, "b k"]  # index into COLOURS, UNCLEAR, or NOTHING
+    alpha: Float[Tensor, "b k f h w"]  # share of each pixel that each object covers
+
+
+def segment(video: Float[Tensor, "b 3 f h w"], objects: int) -> Segments:
+    """Take away the ground, the bar and the stripes, and tell the objects apart by their colours."""
+    ground, plain = read_ground(video)
+    columns = read_bar(video)
+    free = ~columns[:, None, None, None]
+    difference = (video - ground[:, :, None, None, None]) * free
+    solid = difference.norm(dim=1) > 0.5
+    near = F.max_pool2d(solid.float(), 5, 1, 2) > 0
+    pan, stripes = read_pan(difference, ~near & free[:, 0], min(video.shape[3:]) / 32)
+    difference = difference - stripes[:, None, :, None] * free
+    palette = torch.tensor([BACKGROUND_RGB[name] for name in BACKGROUNDS], device=video.device) * 2 - 1
+    base = ground - STRIPE_DEPTH * (stripes != 0).any(2).any(1)[:, None]  # stripes only ever brighten
+    distance, background = (base[:, None] - palette).norm(dim=2).min(1)
+    background = torch.where(plain & (distance < 0.25), background, UNCLEAR)
+    colour, paint = name_colours(difference, solid, ground, objects)
+    return Segments(background, plain, pan, columns, colour, unmix(difference, paint))
 
 
 def read_ground(video: Float[Tensor, "b 3 f h w"]) -> tuple[Float[Tensor, "b 3"], Bool[Tensor, "b"]]:
@@ -42,7 +73,7 @@ def read_pan(
     The stripes are ``sin(k (x + pan t))``: a sine and a cosine are fitted to each frame, and the pan is the speed
     at which their phase advances. Fainter stripes than half the world's are none.
     """
-    b, _, f, _, w = difference.shape
+    _, _, f, _, w = difference.shape
     k = 2 * math.pi / STRIPE_PERIOD
     x = (torch.arange(w, device=difference.device) + 0.5) / unit
     ticks = torch.linspace(0, TICKS, f, device=difference.device)

@@ -5,29 +5,20 @@ find the ground, name the colours, solve for alpha; its centre of mass is the po
 outline the shape, and its path the motion. Nothing here was fitted to what a model draws.
 """
 
-import math
 from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sora_edu.config import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
+from sora_edu.config import COLOURS, MOTIONS, SCENES, SHAPES
 from sora_edu.errors import InputError
 from sora_edu.motions import NOTHING, UNCLEAR, fit_collision, fit_motion, growth
-from sora_edu.render import BACKGROUND_RGB, STRIPE_DEPTH, coverage
-from sora_edu.segment import name_colours, read_bar, read_ground, read_pan, unmix
-from sora_edu.world import RADIUS, TICKS
+from sora_edu.outline import AREA, behind_bar, measure, read_shape, read_size
+from sora_edu.segment import segment
+from sora_edu.world import TICKS
 
 CHUNK = 64  # clips read at a time
-# The area that each shape covers at radius 1, and so the radius that it must have to cover a measured area.
-AREA = {
-    "circle": math.pi,
-    "square": 1.8**2,
-    "triangle": 3 * math.sqrt(3) * 0.625**2,
-    "star": 5 * 1.25**2 * math.cos(0.4 * math.pi) / math.cos(0.2 * math.pi) * math.sin(0.2 * math.pi),
-    "ring": math.pi * (1.05**2 - 0.55**2),
-}
 
 
 @dataclass(frozen=True)
@@ -85,71 +76,6 @@ def velocity_error(tracked: Track) -> Float[Tensor, "b"]:
     return step.square().sum(-1).flatten(1).nanmean(1).sqrt()
 
 
-# --- what one object is ----------------------------------------------------------------------------------------------
-
-
-def measure(alpha: Float[Tensor, "n f h w"]) -> tuple[Float[Tensor, "n f 2"], Float[Tensor, "n f"]]:
-    """Centre of mass (x, y in pixels) and area (square pixels) of the coverage in each frame."""
-    area = alpha.sum((2, 3))
-    x, y = (torch.arange(size, device=alpha.device) + 0.5 for size in (alpha.shape[3], alpha.shape[2]))
-    moment = torch.stack((alpha.sum(2) @ x, alpha.sum(3) @ y), -1)
-    return moment / area.clamp(min=1e-6)[..., None], area
-
-
-def draw(
-    shape: str, centre: Float[Tensor, "n f 2"], radius: Float[Tensor, "n f"], h: int, w: int
-) -> Float[Tensor, "n f h w"]:
-    """The coverage that a shape would have there, as the renderer draws it (pixels)."""
-    x = torch.arange(w, device=centre.device) + 0.5 - centre[..., 0, None, None]
-    y = (torch.arange(h, device=centre.device) + 0.5)[:, None] - centre[..., 1, None, None]
-    return coverage(shape, x, y, radius[..., None, None])
-
-
-def read_shape(
-    alpha: Float[Tensor, "n f h w"], centre: Float[Tensor, "n f 2"], area: Float[Tensor, "n f"]
-) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-    """The shape whose coverage fits best, in squares, and its misfit as a share of the area; UNCLEAR if none does.
-
-    The measured area fixes the radius that each shape would have, so there is nothing to search.
-    """
-    misfits = []
-    for shape in SHAPES:
-        drawn = draw(shape, centre, (area / AREA[shape]).sqrt(), *alpha.shape[2:])
-        misfits.append((drawn - alpha).square().sum((1, 2, 3)) / area.sum(1).clamp(min=1))
-    least, order = torch.stack(misfits, 1).sort(1)
-    clear = (least[:, 0] < 0.12) & (least[:, 0] < 0.85 * least[:, 1])
-    return torch.where(clear, order[:, 0], UNCLEAR), least[:, 0]
-
-
-def read_size(start: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """The size whose radius is nearest to that at the start of the clip; UNCLEAR between two of them and beyond."""
-    classes = torch.tensor([RADIUS[name] for name in SIZES], device=start.device, dtype=start.dtype)
-    distance, index = (start[:, None].clamp(min=0.1) / classes).log().abs().min(1)
-    return torch.where(distance < 0.15, index, UNCLEAR)
-
-
-def behind_bar(
-    alpha: Float[Tensor, "n f h w"], columns: Bool[Tensor, "n w"], shape: Int[Tensor, "n"], y: Tensor, radius: Tensor
-) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n f"]]:
-    """Where an object is that a bar hides in part: slide its shape along x, keep the place whose rest in sight fits.
-
-    ``y`` and ``radius`` (pixels) are those of the frames that show it best. Returns x and the share in sight.
-    """
-    h, w = alpha.shape[2:]
-    seen = (~columns).float()[:, None]  # n 1 w
-    tries = torch.arange(0, w, 0.25, device=alpha.device)
-    at = torch.stack((tries.expand(len(y), -1), y[:, None].expand(-1, len(tries))), -1)  # n tries 2
-    profile = torch.zeros(*at.shape[:2], w, device=alpha.device)
-    for index, name in enumerate(SHAPES):
-        for row in (shape == index).nonzero()[:, 0].split(8):
-            profile[row] = draw(name, at[row], radius[row, None].expand(-1, len(tries)), h, w).sum(2)
-    whole = profile.sum(2)
-    profile = profile * seen
-    mismatch = torch.cdist(alpha.sum(2) * seen, profile)  # n f tries
-    best = mismatch.argmin(2)
-    return tries[best], (profile.sum(2) / whole.clamp(min=1e-6)).gather(1, best)
-
-
 # --- the whole clip --------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +88,7 @@ def _check(video: Tensor, objects: int):
         )
     if video.ndim != 5 or video.shape[1] != 3 or min(video.shape) < 1 or min(video.shape[3:]) < 16:
         raise InputError(
-            f"the clips have shape {tuple(video.shape)}, not b 3 f h w with sides of 16 or more; use x[None] for one clip"
+            f"the clips have shape {tuple(video.shape)}, not b 3 f h w with sides of 16 or more; one clip is x[None]"
         )
     if not video.isfinite().all():
         raise InputError("the clips hold NaN or infinite values; look for them in what made the clips")
@@ -170,77 +96,81 @@ def _check(video: Tensor, objects: int):
         raise InputError(f"the clips reach {video.abs().max():.3g}, not [-1, 1]; from 0..255 use x / 127.5 - 1")
 
 
-def _track(video: Float[Tensor, "b 3 f h w"], objects: int) -> Track:
-    b, _, f, h, w = video.shape
-    unit = min(h, w) / 32  # pixels
-    ticks = torch.linspace(0, TICKS, f, device=video.device)
-    ground, plain = read_ground(video)
-    columns = read_bar(video)
-    difference = (video - ground[:, :, None, None, None]) * ~columns[:, None, None, None]
-    solid = difference.norm(dim=1) > 0.5
-    near = torch.nn.functional.max_pool2d(solid.float(), 5, 1, 2) > 0
-    pan, stripes = read_pan(difference, ~near & ~columns[:, None, None], unit)
-    difference = difference - stripes[:, None, :, None] * ~columns[:, None, None, None]
-    grounds = torch.tensor([BACKGROUND_RGB[name] for name in BACKGROUNDS], device=video.device) * 2 - 1
-    base = ground - STRIPE_DEPTH * (stripes.abs().amax((1, 2)) > 0)[:, None]
-    distance, background = (base[:, None] - grounds).norm(dim=2).min(1)
-    background = torch.where(plain & (distance < 0.25), background, UNCLEAR)
-
-    colour, paint = name_colours(difference, solid, ground, objects)
-    alpha = unmix(difference, paint).flatten(0, 1)  # n = b k
+def _locate(alpha: Float[Tensor, "n f h w"], columns: Bool[Tensor, "n w"]) -> tuple:
+    """Shape, its misfit, centre, area and radius (pixels), and in which frames each object is visible."""
+    f, unit = alpha.shape[1], min(alpha.shape[2:]) / 32
     centre, area = measure(alpha)
-    peak = alpha.flatten(2).amax(2)
-    visible = (area > 2 * unit**2) & (peak > 0.6) & (colour.flatten() != NOTHING)[:, None]
-
-    rows = torch.arange(len(alpha), device=video.device)[:, None]
-    barred = columns.any(1).repeat_interleave(objects)
-    edge = torch.stack((alpha[..., 0], alpha[..., -1]), -1).amax((2, 3)) + torch.maximum(
-        alpha[..., 0, :], alpha[..., -1, :]
-    ).amax(2)
-    clearest = (area * visible * torch.where(edge > 0.7, 0.1, 1.0)).topk(min(5, f), dim=1).indices
-    clearest = torch.where(barred[:, None], clearest[:, :1], clearest)  # a bar hides some of the others
-    shape, shape_error = read_shape(alpha[rows, clearest], centre[rows, clearest], area[rows, clearest])
-    covers = torch.tensor([AREA[name] for name in SHAPES], device=video.device)[shape.clamp(min=0)]
+    visible = (area > 2 * unit**2) & (alpha.flatten(2).amax(2) > 0.6)
+    # The shape is read from the frames that show most of it; those in which it leaves the canvas come last.
+    border = (alpha[..., 0], alpha[..., -1], alpha[..., 0, :], alpha[..., -1, :])
+    cut = torch.cat(border, -1).amax(2) > 0.7
+    clearest = (area * visible * torch.where(cut, 0.1, 1.0)).topk(min(5, f), dim=1).indices
+    barred = columns.any(1)
+    clearest = torch.where(barred[:, None], clearest[:, :1], clearest)  # a bar hides part of the others
+    rows = torch.arange(len(alpha), device=alpha.device)[:, None]
+    shape, misfit = read_shape(alpha[rows, clearest], centre[rows, clearest], area[rows, clearest])
+    covers = torch.tensor([AREA[name] for name in SHAPES], device=alpha.device)[shape.clamp(min=0)]
     radius = (area / covers[:, None]).sqrt()
-
-    row = (barred & (shape >= 0) & visible.any(1)).nonzero()[:, 0]
+    row = (barred & (shape >= 0)).nonzero()[:, 0]
     if len(row):
         best = clearest[row, 0]
         radius[row] = radius[row, best][:, None].expand(-1, f)
-        y = centre[row, best, 1]
-        x, share = behind_bar(alpha[row], columns[row // objects], shape[row], y, radius[row, 0])
+        x, share = behind_bar(alpha[row], columns[row], shape[row], centre[row, best, 1], radius[row, 0])
         centre[row] = torch.stack((x, centre[row, :, 1]), -1)
         visible[row] &= share > 0.25
+    return shape, misfit, torch.where(visible[..., None], centre, torch.nan), area, radius, visible
 
-    centre, radius, area = centre / unit, radius / unit, area / unit**2
-    centre = torch.where(visible[..., None], centre, torch.nan)
-    camera = torch.stack(
-        (pan.repeat_interleave(objects)[:, None] * ticks, torch.zeros(len(alpha), f, device=video.device)), -1
-    )
+
+def _track(video: Float[Tensor, "b 3 f h w"], objects: int) -> Track:
+    b, _, f, h, w = video.shape
+    unit = min(h, w) / 32  # pixels
+    seen = segment(video, objects)
+    columns = seen.columns.repeat_interleave(objects, 0)  # n = b k
+    shape, misfit, centre, area, radius, visible = _locate(seen.alpha.flatten(0, 1), columns)
+    centre, area, radius = centre / unit, area / unit**2, radius / unit
+
+    ticks = torch.linspace(0, TICKS, f, device=video.device)
+    moved = seen.pan.repeat_interleave(objects)[:, None] * ticks
+    camera = torch.stack((moved, torch.zeros_like(moved)), -1)
     motion, path, path_error = fit_motion(centre + camera, radius, visible)
-    path = path - camera
-    start, _ = growth(radius, visible)
-    size = torch.where(shape >= 0, read_size(start), UNCLEAR)
-    # What comes, goes or flickers is no object of this world: it is seen at both ends, and most of the time.
-    third = max(f // 3, 1)
-    lasting = visible[:, :third].any(1) & visible[:, -third:].any(1)
-    lasting &= visible.float().mean(1) > torch.where(barred, 0.5, 0.75)
-    motion = torch.where(lasting, motion, UNCLEAR)
+    motion = torch.where(_lasts(visible, columns.any(1)), motion, UNCLEAR)
+    size = torch.where(shape >= 0, read_size(growth(radius, visible)[0]), UNCLEAR)
 
     def grid(x):
         return x.view(b, objects, *x.shape[1:])
 
-    there = colour != NOTHING
+    there = seen.colour != NOTHING
     shape, size, motion = (torch.where(there, grid(x), NOTHING) for x in (shape, size, motion))
+    barred = seen.columns.any(1)
     scene = torch.where(there.any(1), SCENES.index("single"), NOTHING)
-    scene = torch.where(columns.any(1) & there[:, 0], SCENES.index("behind"), scene)
-    bar = torch.stack((columns.float().argmax(1) + 1.0, w - 1.0 - columns.flip(1).float().argmax(1)), 1) / unit
-    bar = torch.where(columns.any(1)[:, None], bar, torch.nan)
-    read = Track(scene, shape, colour, size, motion, background, pan, bar, *map(grid, (centre, radius, area, visible)),
-                 *map(grid, (path, path_error, shape_error)))  # fmt: skip
-    if objects == 2:
-        read = _read_pairs(read)
-    return _forget_unclear(read, plain)
+    scene = torch.where(barred & there.any(1), SCENES.index("behind"), scene)
+    left, right = (x.float().argmax(1) + 1.0 for x in (seen.columns, seen.columns.flip(1)))  # one column to spare
+    bar = torch.where(barred[:, None], torch.stack((left, w - right), 1) / unit, torch.nan)
+    read = Track(
+        scene=scene,
+        shape=shape,
+        colour=seen.colour,
+        size=size,
+        motion=motion,
+        background=seen.background,
+        pan=seen.pan,
+        bar=bar,
+        centre=grid(centre),
+        radius=grid(radius),
+        area=grid(area),
+        visible=grid(visible),
+        path=grid(path - camera),
+        path_error=grid(path_error),
+        shape_error=grid(misfit),
+    )
+    return _forget_unclear(_read_pairs(read) if objects == 2 else read, seen.plain)
+
+
+def _lasts(visible: Bool[Tensor, "n f"], barred: Bool[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """Whether an object is seen early, late and most of the time: what comes, goes or flickers has no one motion."""
+    third = max(visible.shape[1] // 3, 1)
+    ends = visible[:, :third].any(1) & visible[:, -third:].any(1)
+    return ends & (visible.float().mean(1) > torch.where(barred, 0.5, 0.75))
 
 
 def _swap(read: Track, rows: Bool[Tensor, "b"]) -> Track:
@@ -292,10 +222,8 @@ def _forget_unclear(read: Track, plain: Bool[Tensor, "b"]) -> Track:
 
 def describe(tracked: Track, i: int) -> str:
     """One clip in words: "a red circle falls", "nothing there", "unclear"; what is unclear stands in brackets."""
-    scene, objects = (
-        int(tracked.scene[i]),
-        [k for k in range(tracked.shape.shape[1]) if tracked.colour[i, k] != NOTHING],
-    )
+    scene = int(tracked.scene[i])
+    objects = [k for k in range(tracked.shape.shape[1]) if tracked.colour[i, k] != NOTHING]
     if scene == UNCLEAR or (len(objects) == 1 and tracked.shape[i, 0] == tracked.motion[i, 0] == UNCLEAR):
         return "unclear"
     if not objects:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -50,9 +51,14 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr * min(up, down)
 
 
+def mixed_seed(*numbers: int) -> int:
+    """32 bits that change with every one of the numbers (each at least 0)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
 def step_generator(seed: int, stage: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The randomness of one step, and of nothing else."""
-    return torch.Generator(device).manual_seed((seed << 40) + (stage << 32) + step)
+    """The randomness of one step, and of nothing else. Mixed to 32 bits: torch's CPU generator ignores the rest."""
+    return torch.Generator(device).manual_seed(mixed_seed(seed, stage, step))
 
 
 @torch.no_grad()
@@ -179,7 +185,8 @@ def truncate_metrics(path: Path, stage: str, step: int) -> None:
 
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether a RuntimeError is the CPU's or the GPU's way to say that memory ran out."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or re.search("not enough memory|can't allocate memory", str(error)) is not None
+    words = ("not enough memory", "can't allocate memory")  # Windows and the rest
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(part in str(error) for part in words)
 
 
 def fit(stage: Stage, folder: Path, *, seed: int = 0, resume: bool = False) -> nn.Module:

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from sora_edu.config import VAEConfig
 from sora_edu.shapes import Latent, Video, check_divisible, check_frames
 
+Features = Float[Tensor, "b channels frames h w"]  # of other width or length than what came in
+
 
 class RMSNorm(nn.Module):
     """Root-mean-square norm over channels alone: statistics over time would let the future leak in."""
@@ -32,7 +34,7 @@ class CausalConv(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(channels_in, channels_out, (3, 1, 1), stride=(stride, 1, 1))
 
-    def forward(self, x: Video) -> Video:
+    def forward(self, x: Video) -> Features:
         return self.conv(torch.cat((x[:, :, :1], x[:, :, :1], x), 2))
 
 
@@ -59,7 +61,7 @@ class TimeUp(nn.Module):
         super().__init__()
         self.conv = CausalConv(channels_in, 2 * channels_out)
 
-    def forward(self, x: Video) -> Video:
+    def forward(self, x: Video) -> Features:
         return rearrange(self.conv(x), "b (two c) f h w -> b c (f two) h w", two=2)[:, :, 1:]
 
 

@@ -187,8 +187,17 @@ def test_cleaning_keeps_pictures_and_drops_what_changes():
             data={"image/png": "x", execute.WIDGET: {}},
         ),
     ]
-    book = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": 1}, "language_info": {"version": "3"}})
+    book = nbformat.v4.new_notebook(
+        cells=[cell], metadata={"widgets": {"state": 1}, "language_info": {"name": "python", "version": "3"}}
+    )
     cleaned = execute.clean(book)
     assert cleaned["cells"][0]["metadata"] == {"tags": ["a"]} and "widgets" not in cleaned["metadata"]
     assert [o.get("text") or o["data"] for o in cleaned["cells"][0]["outputs"]] == ["one two", {"image/png": "x"}]
     assert nbformat.writes(execute.clean(cleaned)) == nbformat.writes(cleaned)
+
+
+def test_a_solution_takes_the_place_of_the_blanks():
+    cell = "# Exercise 07.3\ndef f(x):\n    return ...\n\n\nchecks.f(f)"
+    text = "<details><summary>Solution 07.3</summary>\n\n```python\ndef f(x):\n    return x\n```\n\nWhy.\n</details>"
+    answers = solutions({"cells": [nbformat.v4.new_markdown_cell(text)]})
+    assert filled(cell, answers) == "# Exercise 07.3\ndef f(x):\n    return x\n\n\nchecks.f(f)"

@@ -1,0 +1,127 @@
+import math
+
+import pytest
+import torch
+
+from sora_edu.config import DiTConfig, TextConfig
+from sora_edu.dit import TextToVideo, VideoDiT, VideoDiTBlock, modulate, timestep_embedding
+from sora_edu.errors import InputError
+
+CONFIG = DiTConfig(channels=3, width=24, depth=2, heads=2, text_width=10)
+
+
+def text(b: int = 2, l: int = 5):  # noqa: E741
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.arange(l) < torch.tensor([[l], [l - 2]])[:b]
+    return torch.randn(b, l, 10, generator=generator), mask, torch.randn(b, 10, generator=generator)
+
+
+@pytest.fixture
+def dit(generator) -> VideoDiT:
+    """A model past its first steps: nothing is zero any more."""
+    torch.manual_seed(0)
+    dit = VideoDiT(CONFIG).eval()
+    for p in dit.parameters():
+        p.data += 0.1 * torch.randn(p.shape, generator=generator)
+    return dit
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2), (5, 8, 4), (3, 4, 6)])
+def test_any_grid_that_the_patch_divides(dit, shape):
+    x, t = torch.randn(2, 3, *shape), torch.tensor([0.2, 0.9])
+    assert dit(x, t, text()).shape == x.shape
+    assert math.prod(dit.grid(x)) == math.prod(shape) // 4
+
+
+def test_a_new_block_is_the_identity():
+    block, x = VideoDiTBlock(CONFIG), torch.randn(2, 6, 24)
+    words, mask, _ = text()
+    rope = (torch.ones(6, 6), torch.zeros(6, 6))
+    torch.testing.assert_close(block(x, torch.zeros(2, 6, 24), words, mask, rope), x)
+
+
+def test_a_new_model_predicts_zero_and_can_learn():
+    dit = VideoDiT(CONFIG)
+    velocity = dit(torch.randn(2, 3, 1, 4, 4), torch.tensor([0.1, 0.5]), text())
+    assert not velocity.any()
+    (velocity - 1).square().mean().backward()
+    assert dit.head.bias.grad.any()
+
+
+def test_gates_open_after_the_first_steps():
+    torch.manual_seed(0)
+    dit = VideoDiT(CONFIG)
+    optimiser = torch.optim.SGD(dit.parameters(), lr=0.5)
+    x, t = torch.randn(2, 3, 1, 4, 4), torch.tensor([0.1, 0.5])
+    for _ in range(3):
+        optimiser.zero_grad()
+        (dit(x, t, text()) - x).square().mean().backward()
+        optimiser.step()
+    tables = torch.stack([block.table for block in dit.blocks])
+    assert tables[:, 2].any() and tables[:, 5].any() and dit.modulation.weight.any()
+
+
+def test_time_text_and_every_word_steer(dit):
+    x, t, (words, mask, mean) = torch.randn(2, 3, 3, 4, 4), torch.tensor([0.3, 0.3]), text()
+    base = dit(x, t, (words, mask, mean))
+    assert (dit(x, t + 0.1, (words, mask, mean)) - base).abs().max() > 1e-4
+    assert (dit(x, t, (words, mask, mean + 1)) - base).abs().max() > 1e-4
+    other = words.clone()
+    other[:, 2] += 1
+    assert (dit(x, t, (other, mask, mean)) - base).abs().max() > 1e-4
+
+
+def test_masked_words_do_not_steer(dit):
+    x, t, (words, mask, mean) = torch.randn(2, 3, 3, 4, 4), torch.tensor([0.3, 0.3]), text()
+    other = words.clone()
+    other[~mask] += 5
+    torch.testing.assert_close(dit(x, t, (other, mask, mean)), dit(x, t, (words, mask, mean)))
+
+
+def test_every_token_sees_every_other(dit):
+    x = torch.randn(1, 3, 5, 4, 4)
+    t, steering = torch.tensor([0.5]), text(1)
+    other = x.clone()
+    other[:, :, -1, -1, -1] += 1  # the last token
+    change = (dit(other, t, steering) - dit(x, t, steering)).abs().amax(1)[0]
+    assert (change[0] > 1e-6).all()
+
+
+def test_places_are_told_apart(dit):
+    """Without positions, equal tokens would get equal velocities."""
+    x = torch.ones(1, 3, 3, 4, 4)
+    velocity = dit(x, torch.tensor([0.5]), text(1))
+    tokens = velocity.unfold(3, 2, 2).unfold(4, 2, 2).permute(0, 2, 3, 4, 1, 5, 6).flatten(4).flatten(0, 3)
+    distances = torch.cdist(tokens, tokens) + torch.eye(len(tokens))
+    assert distances.min() > 1e-4
+
+
+def test_timestep_embedding_closed_form():
+    got = timestep_embedding(torch.tensor([0.25]), 4)
+    angles = [250.0, 250.0 / 100]
+    torch.testing.assert_close(got, torch.tensor([[math.cos(a) for a in angles] + [math.sin(a) for a in angles]]))
+
+
+def test_modulate_is_layer_norm_then_scale_and_shift():
+    x, shift, scale = torch.randn(2, 3, 8), torch.randn(2, 1, 8), torch.randn(2, 1, 8)
+    norm = torch.nn.LayerNorm(8, elementwise_affine=False)
+    torch.testing.assert_close(modulate(x, shift, scale), norm(x) * (1 + scale) + shift)
+
+
+def test_text_and_transformer_learn_together():
+    model = TextToVideo(CONFIG, TextConfig(width=10, depth=1, heads=1), vocabulary=20)
+    for p in model.dit.parameters():
+        p.data += 0.05
+    ids = torch.tensor([[1, 5, 6, 0]])
+    model(torch.randn(1, 3, 1, 4, 4), torch.tensor([0.5]), ids, ids != 0).square().mean().backward()
+    assert model.text.embed.weight.grad[5].any() and not model.text.embed.weight.grad[7].any()
+
+
+def test_sizes_that_the_patch_does_not_divide_are_refused(dit):
+    with pytest.raises(InputError, match="h=5 .* use 4 or 6"):
+        dit(torch.zeros(1, 3, 1, 5, 4), torch.tensor([0.5]), text(1))
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(InputError, match="width=30 must be an even multiple of heads=4"):
+        DiTConfig(width=30, heads=4)

@@ -1,0 +1,115 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from sora_edu.captions import parse_caption
+from sora_edu.config import SCENES, TINY
+from sora_edu.errors import InputError
+from sora_edu.evaluate import compare, evaluate_pipeline, mean_interval, prompts_of, wilson
+from sora_edu.pipeline import Pipeline, read_results
+from sora_edu.render import render
+from sora_edu.track import track
+from sora_edu.world import sample_state
+
+
+class Oracle:
+    """Draws what the prompts say with the renderer, after a change to the state; its VAE is perfect."""
+
+    preset = TINY
+
+    def __init__(self, change=lambda state: state):
+        self.change = change
+
+    def __call__(self, prompts, *, steps, cfg_scale, seed):
+        return render(self.change(self.state), self.preset.world)
+
+    def reconstruct(self, video):
+        return video
+
+
+def evaluate_oracle(split: str, change=lambda state: state, n: int = 60) -> dict:
+    oracle = Oracle(change)
+    oracle.state = prompts_of(split, n, oracle, seed=0)[0]
+    return evaluate_pipeline(oracle, split=split, n=n)
+
+
+@pytest.mark.parametrize("split", ["seen", "heldout", "pairs"])
+def test_right_clips_are_right(split):
+    result = evaluate_oracle(split)
+    assert result["all"]["value"] >= 0.95
+    assert result["velocity_error"]["value"] == pytest.approx(result["velocity_error"]["tracker_floor"]["value"])
+    assert result["psnr"]["value"] >= 99
+
+
+@pytest.mark.parametrize(("name", "count"), [("shape", 5), ("colour", 8), ("motion", 10)])
+def test_an_attribute_drawn_wrong_costs_itself_and_all(name, count):
+    def change(state):
+        wrong = torch.where(getattr(state, name) >= 0, (getattr(state, name) + 1) % count, -1)
+        if name != "motion":
+            return replace(state, **{name: wrong})
+        other = sample_state(len(state), TINY.world, generator=torch.Generator().manual_seed(9))
+        return replace(state, centre=other.centre, radius=other.radius)
+
+    result = evaluate_oracle("seen", change)
+    assert result[name]["value"] < (0.3 if name == "motion" else 0.05)
+    assert result["all"]["value"] <= result[name]["value"]
+    others = {"shape", "colour"} - {name}
+    assert all(result[other]["value"] > 0.9 for other in others if name != "motion")
+
+
+def test_a_missing_second_object_is_not_right():
+    result = evaluate_oracle("pairs", lambda s: replace(s, shape=torch.stack((s.shape[:, 0], torch.full_like(s.shape[:, 1], -1)), 1)))
+    assert result["count"]["value"] < 0.4  # those behind a bar are single anyway
+
+
+def test_swapped_colours_of_a_pair_are_not_right():
+    result = evaluate_oracle("pairs", lambda s: replace(s, colour=torch.where(s.colour[:, 1:] >= 0, s.colour.flip(1), s.colour)))
+    assert result["all"]["value"] < 0.5
+
+
+def test_only_what_a_caption_names_counts():
+    state = sample_state(1, TINY.world, scene="single", generator=torch.Generator().manual_seed(3))
+    tracked = track(render(state, TINY.world))
+    assert "size" not in compare(parse_caption("a red circle falls"), tracked, 0)
+    assert "size" in compare(parse_caption("a large red circle falls"), tracked, 0)
+
+
+def test_prompts_say_what_the_states_show():
+    for split in ("seen", "heldout", "pairs"):
+        state, said, prompts = prompts_of(split, 30, Oracle(), seed=1)
+        assert [parse_caption(prompt) for prompt in prompts] == said
+        assert [meaning.scene for meaning in said] == [SCENES[i] for i in state.scene.tolist()]
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (5, 10), (500, 512), (512, 512)])
+def test_wilson_equals_scipy(hits, n):
+    reference = binomtest(hits, n).proportion_ci(method="wilson")
+    got = wilson(hits, n)
+    assert got["value"] == hits / n
+    assert (got["low"], got["high"]) == pytest.approx((reference.low, reference.high), abs=1e-4)
+
+
+def test_mean_interval_ignores_what_could_not_be_read():
+    values = torch.tensor([1.0, 2.0, 3.0, float("nan")])
+    got = mean_interval(values)
+    assert got["n"] == 3 and got["value"] == 2
+    assert got["high"] - got["value"] == pytest.approx(1.96 * (2 / 3) ** 0.5 / 3**0.5)
+    assert mean_interval(torch.tensor([float("nan")]))["value"] is None and wilson(0, 0)["value"] is None
+
+
+@pytest.mark.parametrize(("split", "n", "message"), [("train", 4, "split='train' is unknown"), ("seen", 0, "n=0 prompts")])
+def test_unknown_splits_and_empty_samples_are_refused(split, n, message):
+    with pytest.raises(InputError, match=message):
+        prompts_of(split, n, Oracle(), seed=0)
+
+
+def test_the_shipped_model_draws_what_is_asked_within_its_recorded_interval():
+    """A sample of 48, against the lower end of the interval recorded beside the weights less four standard errors."""
+    recorded = read_results("tiny")["seen"]["all"]
+    result = evaluate_pipeline(Pipeline.load("tiny"), split="seen", n=48, seed=5, floors=False)
+    error = (recorded["low"] * (1 - recorded["low"]) / 48) ** 0.5
+    assert result["all"]["value"] >= recorded["low"] - 4 * error
+    assert json.dumps(result)

@@ -1,0 +1,244 @@
+import json
+import os
+import signal
+import time
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from sora_edu.checkpoint import load_tensors, save_tensors
+from sora_edu.config import TrainConfig
+from sora_edu.errors import CheckpointError, InputError, TrainingError
+from sora_edu.training import (
+    Stage,
+    append_metrics,
+    check_disk,
+    fit,
+    learning_rate,
+    locked,
+    newest_state,
+    step_generator,
+    truncate_metrics,
+    update_ema,
+)
+
+CONFIG = TrainConfig(steps=40, batch=8, lr=1e-2, warmup=5, save_every=4, log_every=1, ema=0.9)
+
+
+def stage(config: TrainConfig = CONFIG, losses=None, look=None) -> Stage:
+    """Linear regression, the smallest thing that trains."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
+
+    def regression(module, generator):
+        x = torch.randn(config.batch, 6, generator=generator)
+        return {"loss": (module(x) - x[:, :2]).square().mean()}
+
+    return Stage("toy", 1, module, losses or regression, config, look, 10)
+
+
+def losses_of(folder) -> list:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"], line["norm"]) for line in lines if "loss" in line]
+
+
+def newest(folder) -> dict:
+    return newest_state(folder, "toy")[0]
+
+
+def equal(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run to compare with."""
+    folder = tmp_path_factory.mktemp("whole")
+    fit(stage(), folder)
+    return folder
+
+
+def test_training_lowers_the_loss(whole):
+    losses = [loss for _, loss, _ in losses_of(whole)]
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_kill_9_at_any_point_and_resume_is_bit_exact(whole, tmp_path):
+    kills = 0
+    for delay in (0.0, 0.01, 0.02, 0.03, 0.05):
+        child = os.fork()
+        if child == 0:  # the run that is killed
+            try:
+                fit(stage(), tmp_path, resume=True)
+            finally:
+                os._exit(0)
+        while not any(tmp_path.glob("*.safetensors")):
+            time.sleep(0.002)
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+        kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    fit(stage(), tmp_path, resume=True)
+    assert kills > 0
+    assert equal(newest(tmp_path), newest(whole))
+    assert losses_of(tmp_path) == losses_of(whole)
+
+
+def test_sigterm_saves_at_the_end_of_the_step_and_exits_143(whole, tmp_path):
+    def look(ema, step):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    with pytest.raises(SystemExit) as stopped:
+        fit(stage(look=look), tmp_path)
+    assert stopped.value.code == 143
+    assert newest_state(tmp_path, "toy")[1]["step"] == 10
+    fit(stage(), tmp_path, resume=True)
+    assert equal(newest(tmp_path), newest(whole))
+
+
+def test_ctrl_c_waits_for_the_end_of_the_step(whole, tmp_path):
+    calls = []
+
+    def losses(module, generator):
+        calls.append(1)
+        if len(calls) == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        x = torch.randn(8, 6, generator=generator)
+        return {"loss": (module(x) - x[:, :2]).square().mean()}
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(stage(losses=losses), tmp_path)
+    assert newest_state(tmp_path, "toy")[1]["step"] == 7
+    fit(stage(), tmp_path, resume=True)
+    assert equal(newest(tmp_path), newest(whole))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_damaged_newest_state_falls_back_loudly(whole, tmp_path):
+    fit(stage(), tmp_path)
+    states = {load_tensors(path)[1]["step"]: path for path in tmp_path.glob("*.state?.safetensors")}
+    assert sorted(states) == [36, 40]
+    states[40].write_bytes(states[40].read_bytes()[:-9])
+    with pytest.warns(UserWarning, match="is damaged.*going on from the state saved before it"):
+        fit(stage(), tmp_path, resume=True)
+    assert equal(newest(tmp_path), newest(whole))
+    for path in states.values():
+        path.write_bytes(b"gone")
+    with pytest.raises(CheckpointError, match="no saved state of toy can be read"):
+        fit(stage(), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("part", ["ema.0.weight", "optimiser.2.exp_avg", "model.2.bias"])
+def test_a_missing_part_is_refused(tmp_path, part):
+    fit(stage(), tmp_path)
+    for path in tmp_path.glob("*.state?.safetensors"):
+        tensors, meta = load_tensors(path)
+        del tensors[part]
+        save_tensors(path, tensors, meta)
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        fit(stage(), tmp_path, resume=True)
+
+
+def test_a_loss_that_stays_not_finite_stops_the_run_and_is_never_saved(tmp_path):
+    def losses(module, generator):
+        bad = len(list(tmp_path.glob("*.safetensors"))) >= 2  # good until two states are saved
+        x = torch.randn(8, 6, generator=generator)
+        return {"loss": (module(x) - x[:, :2]).square().mean() * (float("nan") if bad else 1)}
+
+    with pytest.raises(TrainingError, match=r"not finite for 6 steps up to 13; lower lr=0.01"):
+        fit(stage(losses=losses), tmp_path)
+    assert all(v.isfinite().all() for v in newest(tmp_path).values())
+
+
+def test_a_few_bad_steps_are_skipped(tmp_path):
+    calls = []
+
+    def losses(module, generator):
+        calls.append(1)
+        x = torch.randn(8, 6, generator=generator)
+        return {"loss": (module(x) - x[:, :2]).square().mean() * (float("inf") if len(calls) in (3, 4, 9) else 1)}
+
+    fit(stage(losses=losses), tmp_path)
+    assert newest(tmp_path)["optimiser.0.step"] == 37
+
+
+def test_out_of_memory_names_a_batch_that_is_smaller(tmp_path):
+    def losses(module, generator):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+
+    with pytest.raises(TrainingError, match="memory ran out at a batch of 8; try a batch of 4"):
+        fit(stage(losses=losses), tmp_path)
+
+
+def test_the_folder_is_locked_against_a_second_run_and_freed_by_a_kill(tmp_path):
+    child = os.fork()
+    if child == 0:
+        with locked(tmp_path):
+            (tmp_path / "held").touch()
+            time.sleep(30)
+        os._exit(0)
+    while not (tmp_path / "held").exists():
+        time.sleep(0.005)
+    with pytest.raises(TrainingError, match="is in use by another run"), locked(tmp_path):
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TrainingError, match="cannot write to"), locked(tmp_path / "file" / "run"):
+        pass
+
+
+def test_a_full_disk_is_refused_early(tmp_path):
+    with pytest.raises(TrainingError, match="GB free, but the run writes about"):
+        check_disk(tmp_path / "deep" / "run", 1 << 60)
+    check_disk(tmp_path / "deep" / "run", 1)
+
+
+def test_learning_rate_warms_up_holds_and_falls_to_zero():
+    config = TrainConfig(steps=100, batch=1, lr=0.1, warmup=10, decay=0.4)
+    rates = [learning_rate(step, config) for step in range(101)]
+    assert rates[0] == pytest.approx(0.01) and rates[9] == rates[59] == 0.1
+    assert rates[80] == pytest.approx(0.05) and rates[100] == 0
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_ema_closed_form():
+    a, b = nn.Linear(2, 2), nn.Linear(2, 2)
+    expected = 0.9 * a.weight + 0.1 * b.weight
+    update_ema(a, b, 0.9)
+    torch.testing.assert_close(a.weight, expected)
+
+
+def test_every_step_stage_and_seed_has_its_own_randomness():
+    seen = {float(torch.rand(1, generator=step_generator(*key))) for key in [(0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 1, 0)]}
+    assert len(seen) == 4
+    assert torch.rand(1, generator=step_generator(0, 1, 5)) == torch.rand(1, generator=step_generator(0, 1, 5))
+
+
+def test_a_cut_line_of_metrics_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for step in (1, 2, 3):
+        append_metrics(path, {"stage": "toy", "step": step})
+    append_metrics(path, {"stage": "other", "step": 9})
+    path.write_text(path.read_text() + '{"stage": "toy", "st')
+    truncate_metrics(path, "toy", 2)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 9]
+
+
+@pytest.mark.parametrize(("field", "value"), [("steps", 0), ("batch", -1), ("lr", 0.0), ("lr", 2.0)])
+def test_settings_that_cannot_train_are_refused(field, value):
+    with pytest.raises(InputError, match=f"{field}={value}"):
+        TrainConfig(**{"steps": 1, "batch": 1, "lr": 0.1, field: value})
+
+
+def test_no_warning_in_a_whole_run(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(stage(), tmp_path)

@@ -1,4 +1,4 @@
-"""Attention: who may look at whom. Self- and cross-attention, full over spacetime or factorised into space, then time."""
+"""Attention: who may look at whom. Self- and cross-attention, full over spacetime, or first space and then time."""
 
 import torch
 from einops import rearrange
@@ -54,12 +54,16 @@ class SelfAttention(nn.Module):
     def __init__(self, d: int, heads: int):
         super().__init__()
         if d % heads:
-            raise InputError(f"d={d} is not a multiple of heads={heads}; use d={d // heads * heads} or other heads")
+            raise InputError(
+                f"d={d} is not a multiple of heads={heads}; use d={max(1, d // heads) * heads} or other heads"
+            )
         self.heads = heads
         self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
         self.norm_q, self.norm_k = HeadNorm(d // heads), HeadNorm(d // heads)
 
-    def forward(self, x: Tokens, *, rope: tuple[Tensor, Tensor] | None = None, mask: Bool[Tensor, "..."] | None = None) -> Tokens:
+    def forward(
+        self, x: Tokens, *, rope: tuple[Tensor, Tensor] | None = None, mask: Bool[Tensor, "..."] | None = None
+    ) -> Tokens:
         q, k, v = rearrange(self.qkv(x), "b n (three heads dh) -> three b heads n dh", three=3, heads=self.heads)
         q, k = apply_rotary(self.norm_q(q), self.norm_k(k), rope)
         return self.out(rearrange(attend(q, k, v, mask=mask), "b heads n dh -> b n (heads dh)"))
@@ -71,12 +75,16 @@ class CrossAttention(nn.Module):
     def __init__(self, d: int, heads: int, d_context: int):
         super().__init__()
         if d % heads:
-            raise InputError(f"d={d} is not a multiple of heads={heads}; use d={d // heads * heads} or other heads")
+            raise InputError(
+                f"d={d} is not a multiple of heads={heads}; use d={max(1, d // heads) * heads} or other heads"
+            )
         self.heads = heads
         self.q, self.kv, self.out = nn.Linear(d, d), nn.Linear(d_context, 2 * d), nn.Linear(d, d)
         self.norm_q, self.norm_k = HeadNorm(d // heads), HeadNorm(d // heads)
 
-    def forward(self, x: Tokens, context: Float[Tensor, "b m dc"], *, mask: Bool[Tensor, "b m"] | None = None) -> Tokens:
+    def forward(
+        self, x: Tokens, context: Float[Tensor, "b m dc"], *, mask: Bool[Tensor, "b m"] | None = None
+    ) -> Tokens:
         q = rearrange(self.q(x), "b n (heads dh) -> b heads n dh", heads=self.heads)
         k, v = rearrange(self.kv(context), "b m (two heads dh) -> two b heads m dh", two=2, heads=self.heads)
         mask = None if mask is None else mask[:, None, None]
@@ -94,7 +102,9 @@ class FactorisedAttention(nn.Module):
     def forward(self, x: Tokens, *, grid: Grid) -> Tokens:
         nf, nh, nw = grid
         if nf * nh * nw != x.shape[1]:
-            raise InputError(f"grid={grid} has {nf * nh * nw} cells, but there are n={x.shape[1]} tokens; pass the grid they came from")
+            raise InputError(
+                f"grid={grid} has {nf * nh * nw} cells, but there are n={x.shape[1]} tokens; pass their own grid"
+            )
         x = rearrange(x, "b (f s) d -> (b f) s d", f=nf)
         x = x + self.space(x)
         x = rearrange(x, "(b f) s d -> (b s) f d", f=nf)

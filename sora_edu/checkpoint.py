@@ -73,12 +73,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     try:
         size = path.stat().st_size
         if not path.is_file() or size > FILE_LIMIT:
-            raise CheckpointError(f"{path} is not a checkpoint: it is {'a folder' if path.is_dir() else f'{size:,} bytes long'}")
+            raise CheckpointError(
+                f"{path} is not a checkpoint: it is {'a folder' if path.is_dir() else f'{size:,} bytes long'}"
+            )
         with open(path, "rb") as file:
             head = file.read(8)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-                raise CheckpointError(f"{path} is not a checkpoint: its header is missing, cut off or too long; copy or train it again")
+                raise CheckpointError(
+                    f"{path} is not a checkpoint: its header is missing, cut off or too long; copy or train it again"
+                )
             raw = head + file.read()
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
@@ -87,27 +91,39 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
         meta = dict(header["__metadata__"])
         expected, found = meta.pop("sha256"), meta.pop("format")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint of this library: it lacks the format mark and the checksum") from error
+        raise CheckpointError(
+            f"{path} is not a checkpoint of this library: it lacks the format mark and the checksum"
+        ) from error
     if found != FORMAT:
-        raise CheckpointError(f"{path} has format {found!r}, but this version reads {FORMAT!r}; use the version that wrote it")
+        raise CheckpointError(
+            f"{path} has format {found!r}, but this version reads {FORMAT!r}; use the version that wrote it"
+        )
     if _digest(header, data) != expected:
-        raise CheckpointError(f"{path} is damaged: its content does not fit its SHA-256; copy it again or restore it with git")
+        raise CheckpointError(
+            f"{path} is damaged: its content does not fit its SHA-256; copy it again or restore it with git"
+        )
     try:
         return safetensors_torch.load(raw), {k: json.loads(v) for k, v in meta.items()}
     except (SafetensorError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; copy it again or restore it with git") from error
 
 
-def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, prefix: str = "", source: str = "checkpoint") -> None:
+def load_weights(
+    module: nn.Module, tensors: dict[str, Tensor], *, prefix: str = "", source: str = "checkpoint"
+) -> None:
     """Copy tensors under a prefix into a module; names, shapes and finiteness must all fit, or CheckpointError."""
     own = module.state_dict()
     given = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     if missing or extra:
-        raise CheckpointError(f"{source} is for another model: missing {missing[:3]}, unexpected {extra[:3]}; train it with this version")
+        raise CheckpointError(
+            f"{source} is for another model: missing {missing[:3]}, unexpected {extra[:3]}; train it with this version"
+        )
     for name, tensor in given.items():
         if tensor.shape != own[name].shape:
-            raise CheckpointError(f"{source} is for another model: {name} is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}")
+            raise CheckpointError(
+                f"{source} is for another model: {name} is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
+            )
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise CheckpointError(f"{source} holds values that are not finite in {name}; use an earlier checkpoint")
     module.load_state_dict(given)
@@ -127,7 +143,9 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     path = path / "model.safetensors" if path.is_dir() else path
     if not path.exists():
         known = ", ".join(shipped) or "none"
-        raise CheckpointError(f"no checkpoint {str(name_or_path)[:200]!r}; shipped: {known}; or give a file or a run's folder")
+        raise CheckpointError(
+            f"no checkpoint {str(name_or_path)[:200]!r}; shipped: {known}; or give a file or a run's folder"
+        )
     return path
 
 
@@ -151,4 +169,3 @@ def config_from_json(kind, values: dict):
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the checkpoint's {kind.__name__} does not fit this version: {error}") from error
-

@@ -44,7 +44,7 @@ class WorldConfig:
             raise InputError(f"a clip of {self.frames}x{self.height}x{self.width} is too small; use 1x16x16 or more")
         if not (0 <= self.pair_fraction <= 1 and 0 <= self.pan_fraction <= 1 - self.pair_fraction):
             raise InputError(
-                f"pair_fraction={self.pair_fraction} and pan_fraction={self.pan_fraction} must be shares that add up to 1 at most"
+                f"pair_fraction={self.pair_fraction}, pan_fraction={self.pan_fraction}: shares must add up to 1 at most"
             )
 
 
@@ -61,7 +61,8 @@ class VAEConfig:
 
     def __post_init__(self):
         if self.ft != 2 ** (len(self.widths) - 1):
-            raise InputError(f"ft={self.ft} does not fit {len(self.widths)} widths; use 2 ** (levels - 1) = {2 ** (len(self.widths) - 1)}")
+            fits = 2 ** (len(self.widths) - 1)
+            raise InputError(f"ft={self.ft} does not fit {len(self.widths)} widths; use {fits}, a halving a level")
 
 
 @dataclass(frozen=True, kw_only=True)

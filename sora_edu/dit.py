@@ -49,8 +49,12 @@ class VideoDiTBlock(nn.Module):
         nn.init.zeros_(self.cross.out.weight)
         nn.init.zeros_(self.cross.out.bias)
 
-    def forward(self, x: Tokens, modulation: Float[Tensor, "b 6 d"], text: Tensor, mask: Tensor, rope: tuple[Tensor, Tensor]) -> Tokens:
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = (modulation + self.table).unsqueeze(2).unbind(1)  # b 1 d each
+    def forward(
+        self, x: Tokens, modulation: Float[Tensor, "b 6 d"], text: Tensor, mask: Tensor, rope: tuple[Tensor, Tensor]
+    ) -> Tokens:
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = (
+            (modulation + self.table).unsqueeze(2).unbind(1)
+        )  # b 1 d each
         x = x + gate_1 * self.attention(modulate(x, shift_1, scale_1), rope=rope)
         x = x + self.cross(self.norm_cross(x), text, mask=mask)
         return x + gate_2 * self.mlp(modulate(x, shift_2, scale_2))
@@ -84,7 +88,9 @@ class VideoDiT(nn.Module):
         words, mask, pooled = text
         rope = rope_nd(grid, config.width // config.heads, device=x_t.device)
         x = self.embed(patchify_video(x_t, pf=pf, ph=ph, pw=pw))  #                      b n d
-        x = x + sincos_nd(grid, config.width, theta=100.0, device=x_t.device).to(x.dtype)  # rotary alone cannot see the walls
+        x = x + sincos_nd(grid, config.width, theta=100.0, device=x_t.device).to(
+            x.dtype
+        )  # rotary alone cannot see the walls
         c = F.silu(self.time(timestep_embedding(t, 256)) + self.text(pooled))  #         b d
         modulation = self.modulation(c).unflatten(1, (6, config.width))  #               b 6 d
         for block in self.blocks:

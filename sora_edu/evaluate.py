@@ -1,6 +1,6 @@
 """How good a checkpoint is: clips of many prompts, read back by the tracker, with 95 % intervals.
 
-    sora-edu evaluate --checkpoint tiny --split heldout --n 512 --json results.json
+sora-edu evaluate --checkpoint tiny --split heldout --n 512 --json results.json
 """
 
 import math
@@ -57,7 +57,9 @@ def prompts_of(split: str, n: int, pipeline: Pipeline, *, seed: int) -> tuple[St
     if split == "pairs":
         counts = [len(range(i, n, 3)) for i in range(3)]
         world = replace(pipeline.preset.world, pan_fraction=0.0)
-        states = [sample_state(c, world, scene=s, generator=generator) for c, s in zip(counts, SCENES[1:], strict=True) if c]
+        states = [
+            sample_state(c, world, scene=s, generator=generator) for c, s in zip(counts, SCENES[1:], strict=True) if c
+        ]
         state = cat_states(states)
     else:
         world = replace(pipeline.preset.world, pair_fraction=0.0, pan_fraction=0.0)
@@ -129,7 +131,11 @@ def evaluate_pipeline(
     return result | {"seconds_per_clip": seconds}
 
 
-def evaluate_checkpoint(name_or_path: str | Path, *, split: str, n: int = 512, steps: int = 25, cfg_scale: float = 3.0, seed: int = 0) -> dict:
+def evaluate_checkpoint(
+    name_or_path: str | Path, *, split: str, n: int = 512, steps: int = 25, cfg_scale: float = 3.0, seed: int = 0
+) -> dict:
     """``evaluate_pipeline`` for a checkpoint by name or path."""
     pipeline = Pipeline.load(name_or_path)
-    return {"checkpoint": str(name_or_path)} | evaluate_pipeline(pipeline, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed)
+    return {"checkpoint": str(name_or_path)} | evaluate_pipeline(
+        pipeline, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed
+    )

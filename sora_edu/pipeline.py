@@ -18,7 +18,14 @@ from sora_edu.tokenizer import Tokenizer, check_prompt
 from sora_edu.training import autocast, mixed_seed
 from sora_edu.vae import VideoVAE
 
-PARTS = {"world": WorldConfig, "vae": VAEConfig, "text": TextConfig, "dit": DiTConfig, "vae_train": TrainConfig, "dit_train": TrainConfig}
+PARTS = {
+    "world": WorldConfig,
+    "vae": VAEConfig,
+    "text": TextConfig,
+    "dit": DiTConfig,
+    "vae_train": TrainConfig,
+    "dit_train": TrainConfig,
+}
 BATCH = 32  # clips sampled at a time
 LARGEST = 1 << 22  # pixels of one clip, all frames: more would take minutes and gigabytes on a laptop
 
@@ -62,7 +69,9 @@ class Pipeline:
         path = find_checkpoint(name_or_path)
         tensors, meta = load_tensors(path)
         if "preset" not in meta or "vocabulary" not in meta:
-            raise CheckpointError(f"{path} holds no model: it is a training state; use model.safetensors of the same run")
+            raise CheckpointError(
+                f"{path} holds no model: it is a training state; use model.safetensors of the same run"
+            )
         preset, tokenizer = preset_from_json(meta["preset"]), Tokenizer(tuple(meta["vocabulary"]))
         vae, model = VideoVAE(preset.vae), TextToVideo(preset.dit, preset.text, len(tokenizer))
         tensors = {k: v.float() for k, v in tensors.items()}
@@ -74,9 +83,14 @@ class Pipeline:
         """Channels, frames, height and width of a clip's latent; InputError names the nearest sizes that fit."""
         height, width = size
         if not 0 < frames * height * width <= LARGEST:
-            raise InputError(f"a clip of {frames}x{height}x{width} has {frames * height * width:,} pixels; use 1 to {LARGEST:,}")
+            raise InputError(
+                f"a clip of {frames}x{height}x{width} has {frames * height * width:,} pixels; use 1 to {LARGEST:,}"
+            )
         step = self.preset.vae.fs
-        for name, side, patch in (("height", height, self.preset.dit.patch[1]), ("width", width, self.preset.dit.patch[2])):
+        for name, side, patch in (
+            ("height", height, self.preset.dit.patch[1]),
+            ("width", width, self.preset.dit.patch[2]),
+        ):
             check_divisible(name, side, step * patch)
         return self.preset.vae.channels, *self.vae.latent_shape(frames, height, width)
 
@@ -130,7 +144,12 @@ class Pipeline:
     def reconstruct(self, video: Video) -> Video:
         """The video through the VAE and back; InputError names the sizes that fit."""
         with autocast(self.device):
-            return torch.cat([self.vae.decode(self.vae.encode(part.to(self.device))).float().clamp(-1, 1).cpu() for part in video.split(BATCH)])
+            return torch.cat(
+                [
+                    self.vae.decode(self.vae.encode(part.to(self.device))).float().clamp(-1, 1).cpu()
+                    for part in video.split(BATCH)
+                ]
+            )
 
 
 def read_results(name_or_path: str | Path) -> dict:

@@ -332,3 +332,77 @@ def show_slips(
                 box(ax, x + 2.2, 1.2, 5.0, 2.6, PILE_COLOURS[pile])
                 ax.plot([x + 2.2, x + 4.7, x + 7.2], [1.2, 2.6, 1.2], color="#24292f", linewidth=0.8)
     return figure
+
+
+def stroboscope(clip: Float[Tensor, "c f h w"], *, every: int = 4) -> Float[Tensor, "c h w"]:
+    """Several frames of a clip in one picture: each pixel as in the frame that differs most from the corner's ground."""
+    frames = clip[:, ::every]
+    distance = (frames - frames[:, :, :1, :1]).norm(dim=0)  # f h w
+    return frames.gather(1, distance.argmax(0).expand(len(clip), 1, -1, -1))[:, 0]
+
+
+def draw_path(ax, centre: Float[Tensor, "f 2"], unit: float, colour: str = LINE, marker: str = "o") -> None:
+    """A path of centres (units of the toy world) over a picture whose pixels number ``unit`` to one of them."""
+    x, y = (centre.cpu() * unit - 0.5).unbind(-1)  # a pixel's own centre is half a pixel from its corner
+    ax.plot(x.numpy(), y.numpy(), color=colour, linewidth=0.8, marker=marker, markersize=3)
+
+
+def show_paths(
+    video: Float[Tensor, "b c f h w"],
+    paths: Float[Tensor, "b f 2"],
+    titles: Sequence[str] = (),
+    *,
+    every: int = 4,
+    width: float = 7.5,
+) -> Picture:
+    """Each clip as one picture, a few of its frames laid over each other, with a point for its centre in every frame."""
+    h, w = video.shape[3:]
+    figure, axes = panels(1, len(video), width=width, aspect=h / w)
+    for index, (ax, clip, path) in enumerate(zip(axes.flat, video, paths, strict=True)):
+        draw(ax, stroboscope(clip, every=every), titles[index] if index < len(titles) else "")
+        draw_path(ax, path, min(h, w) / 32)
+        ax.set(xlim=(-0.5, w - 0.5), ylim=(h - 0.5, -0.5))
+    return figure
+
+
+def show_motion(clip: Float[Tensor, "c f h w"], centre: Float[Tensor, "f 2"], title: str = "") -> Picture:
+    """One clip three times: as a strip, with its path drawn on it, and as what x and y gain from frame to frame."""
+    figure, grid = Picture(figsize=(7.5, 4.0), layout="constrained"), (2, 9)
+    strip = clip[:, :: max(1, clip.shape[1] // 8)][:, :9]
+    places = figure.add_gridspec(*grid, height_ratios=(1, 3.2))
+    for column in range(strip.shape[1]):
+        draw(figure.add_subplot(places[0, column]), strip[:, column], title if column == 4 else "")
+    ax, (h, w) = figure.add_subplot(places[1, :4]), clip.shape[2:]
+    draw(ax, stroboscope(clip), "path of the centre")
+    draw_path(ax, centre, min(h, w) / 32)
+    ax.set(xlim=(-0.5, w - 0.5), ylim=(h - 0.5, -0.5))
+    ax = figure.add_subplot(places[1, 5:])
+    for label, values, colour in zip(
+        ("x", "y (down)"), centre.diff(dim=0).unbind(-1), ("#3066be", "#d62828"), strict=True
+    ):
+        ax.plot(range(1, len(values) + 1), values.cpu().numpy(), label=label, color=colour, marker=".")
+    ax.set(xlabel="frame", ylim=(-2.5, 3.0))
+    ax.set_title("change since the frame before, in units", fontsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=8, frameon=False, loc="upper left")
+    return figure
+
+
+def show_tables(
+    tables: Sequence[Int[Tensor, "_ _"]],
+    rows: Sequence[Sequence[str]],
+    columns: Sequence[Sequence[str]],
+    titles: Sequence[str] = (),
+    *,
+    width: float = 7.5,
+) -> Picture:
+    """Tables of 0 and 1 with named rows and columns, side by side; a 1 is a filled cell."""
+    figure, axes = panels(1, len(tables), width=width, aspect=0.75)
+    for index, (ax, table) in enumerate(zip(axes.flat, tables, strict=True)):
+        ax.pcolormesh(table.cpu().numpy(), cmap="Blues", vmin=0, vmax=1.4, edgecolors="#cccccc", linewidth=0.5)
+        ax.invert_yaxis()
+        ax.set_xticks([i + 0.5 for i in range(table.shape[1])], columns[index], rotation=60, ha="right", fontsize=8)
+        ax.set_yticks([i + 0.5 for i in range(table.shape[0])], rows[index], fontsize=8)
+        ax.set_title(titles[index] if index < len(titles) else "", fontsize=9)
+        ax.tick_params(length=0)
+    return figure

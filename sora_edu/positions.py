@@ -37,7 +37,9 @@ def split_axes(d: int, axes: int) -> list[int]:
 def sincos_nd(grid: tuple[int, ...], d: int, *, theta: float = 10_000.0, device=None) -> Float[Tensor, "n d"]:
     """Sin-cos embedding of a grid of any rank: each axis gets its own share of the channels (DiT, 2212.09748)."""
     if d % 2 or d < 2 * len(grid):
-        raise InputError(f"d={d} must be even and at least {2 * len(grid)}, a sine and a cosine for each of {len(grid)} axes")
+        raise InputError(
+            f"d={d} must be even and at least {2 * len(grid)}, a sine and a cosine for each of {len(grid)} axes"
+        )
     position = grid_positions(grid, device=device)
     parts = [sincos_1d(position[:, i], share, theta=theta) for i, share in enumerate(split_axes(d, len(grid)))]
     return torch.cat(parts, -1)
@@ -49,7 +51,9 @@ def rope_nd(grid: tuple[int, ...], head_dim: int, *, theta: float = 100.0, devic
     RoFormer (2104.09864, eq 15) in one dimension; here each axis of the grid turns its own share of the pairs.
     """
     if head_dim % 2 or head_dim < 2 * len(grid):
-        raise InputError(f"head_dim={head_dim} must be even and at least {2 * len(grid)}, a pair for each of {len(grid)} axes")
+        raise InputError(
+            f"head_dim={head_dim} must be even and at least {2 * len(grid)}, a pair for each of {len(grid)} axes"
+        )
     position = grid_positions(grid, device=device)
     angles = []
     for i, share in enumerate(split_axes(head_dim, len(grid))):
@@ -59,7 +63,9 @@ def rope_nd(grid: tuple[int, ...], head_dim: int, *, theta: float = 100.0, devic
     return angle.cos(), angle.sin()
 
 
-def apply_rope(x: Float[Tensor, "b heads n dh"], cos: Float[Tensor, "n half"], sin: Float[Tensor, "n half"]) -> Float[Tensor, "b heads n dh"]:
+def apply_rope(
+    x: Float[Tensor, "b heads n dh"], cos: Float[Tensor, "n half"], sin: Float[Tensor, "n half"]
+) -> Float[Tensor, "b heads n dh"]:
     """Turn each pair (x_i, x_(i + dh/2)) by its angle: the norm stays, and q . k depends on relative position only."""
     a, b = x.chunk(2, -1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)

@@ -1,6 +1,6 @@
 """The whole training, from nothing to a model that draws: VAE, cached latents, transformer, one file of weights.
 
-    sora-edu train --preset tiny --out runs/mine
+sora-edu train --preset tiny --out runs/mine
 """
 
 import copy
@@ -22,7 +22,7 @@ from sora_edu.render import render
 from sora_edu.tokenizer import Tokenizer
 from sora_edu.training import Stage, autocast, can_compile, check_disk, fit, locked, step_generator
 from sora_edu.vae import VideoVAE, psnr, vae_loss
-from sora_edu.world import State, cat_states, sample_state
+from sora_edu.world import State, sample_state
 
 SHARD = 500  # clips drawn and encoded at a time
 LOOK_PROMPTS = (
@@ -47,7 +47,9 @@ def train_vae(preset: Preset, out: Path, *, seed: int, resume: bool, device: tor
     """Stage one: the video VAE, on clips drawn as they are used; returns its EMA."""
     torch.manual_seed(seed)
     vae = VideoVAE(preset.vae).to(device)
-    held_out = render(sample_state(32, preset.world, split="heldout", generator=step_generator(seed, 5, 0)), preset.world)
+    held_out = render(
+        sample_state(32, preset.world, split="heldout", generator=step_generator(seed, 5, 0)), preset.world
+    )
     if compiled:
         from sora_edu.vae import ResBlock
 
@@ -112,7 +114,9 @@ def cache_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int) -> torch.
     return torch.cat(ids)
 
 
-def train_dit(preset: Preset, vae: VideoVAE, out: Path, *, seed: int, resume: bool, device: torch.device, compiled: bool) -> TextToVideo:
+def train_dit(
+    preset: Preset, vae: VideoVAE, out: Path, *, seed: int, resume: bool, device: torch.device, compiled: bool
+) -> TextToVideo:
     """Stage two: text encoder and VideoDiT on cached latents, captions dropped at times, images among the videos."""
     tokenizer = Tokenizer()
     latents = cache_latents(preset, vae, out, seed=seed, device=device)
@@ -138,7 +142,11 @@ def train_dit(preset: Preset, vae: VideoVAE, out: Path, *, seed: int, resume: bo
         x_0 = latents[rows].float()
         if float(rand(1)) < preset.dit_train.image_fraction:
             x_0 = x_0[:, :, :1]  # the VAE is causal: the first latent frame is the first frame's image
-        return {"loss": flow_loss(lambda x_t, t: module(x_t, t, words, words != 0), x_0, generator=generator, shift=preset.shift)}
+        return {
+            "loss": flow_loss(
+                lambda x_t, t: module(x_t, t, words, words != 0), x_0, generator=generator, shift=preset.shift
+            )
+        }
 
     def look(ema, step):
         sampler.model.load_state_dict(ema.state_dict())
@@ -156,7 +164,9 @@ def quick_accuracy(sampler: Pipeline, seed: int, n: int = 64) -> dict:
     return {name: result[name]["value"] for name in ("all", "shape", "colour", "motion")}
 
 
-def choose_preset(name: str, *, vae_steps: int | None, dit_steps: int | None, clips: int | None, batch: int | None) -> Preset:
+def choose_preset(
+    name: str, *, vae_steps: int | None, dit_steps: int | None, clips: int | None, batch: int | None
+) -> Preset:
     """A preset by name, with lengths and batch replaced where given."""
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is unknown; use one of {', '.join(PRESETS)}")
@@ -198,13 +208,17 @@ def train(
 
     with locked(out):
         vae = train_vae(chosen, out, seed=seed, resume=resume, device=device, compiled=compiled(chosen.vae_train.steps))
-        model = train_dit(chosen, vae, out, seed=seed, resume=resume, device=device, compiled=compiled(chosen.dit_train.steps))
+        model = train_dit(
+            chosen, vae, out, seed=seed, resume=resume, device=device, compiled=compiled(chosen.dit_train.steps)
+        )
         return export(chosen, vae, model, out / "model.safetensors")
 
 
 def export(preset: Preset, vae: VideoVAE, model: TextToVideo, path: Path) -> Path:
     """Write the weights that sampling needs, and the configuration they belong to, into one file."""
-    tensors = {f"vae.{k}": v for k, v in vae.state_dict().items()} | {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors = {f"vae.{k}": v for k, v in vae.state_dict().items()} | {
+        f"model.{k}": v for k, v in model.state_dict().items()
+    }
     save_tensors(path, tensors, model_metadata(preset, Tokenizer()))
     pipeline = Pipeline.load(path)  # what was written is what will be read
     load_weights(pipeline.vae, tensors, prefix="vae.", source=str(path))

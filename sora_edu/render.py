@@ -31,7 +31,9 @@ def half_plane(x: Tensor, y: Tensor, angle: float, distance: Tensor) -> Tensor:
     return x * math.cos(angle) + (y * math.sin(angle) - distance)
 
 
-def coverage(shape: str, x: Float[Tensor, "n f 1 w"], y: Float[Tensor, "n f h 1"], r: Float[Tensor, "n f 1 1"]) -> Float[Tensor, "n f h w"]:
+def coverage(
+    shape: str, x: Float[Tensor, "n f 1 w"], y: Float[Tensor, "n f h 1"], r: Float[Tensor, "n f 1 1"]
+) -> Float[Tensor, "n f h w"]:
     """Share of each pixel that a shape of radius ``r`` (pixels) covers, x and y measured from its centroid."""
     if shape == "square":  # the product of two intervals
         return (0.5 + 0.9 * r - x.abs()).clamp(0, 1) * (0.5 + 0.9 * r - y.abs()).clamp(0, 1)
@@ -86,7 +88,10 @@ def render(state: State, config: WorldConfig | None = None) -> Float[Tensor, "b 
     barred = (~state.bar[:, 0].isnan()).nonzero()[:, 0]
     if len(barred):
         edge = state.bar[barred] * unit
-        alpha = ((xs + 0.5 - edge[:, 0, None, None, None]).clamp(0, 1) * (edge[:, 1, None, None, None] - xs + 0.5).clamp(0, 1))[:, None]
+        alpha = (
+            (xs + 0.5 - edge[:, 0, None, None, None]).clamp(0, 1)
+            * (edge[:, 1, None, None, None] - xs + 0.5).clamp(0, 1)
+        )[:, None]
         colour = (torch.tensor(BAR_RGB, device=device) * 2 - 1)[None, :, None, None, None]
         video[barred] = video[barred] + alpha * (colour - video[barred])
     return video

@@ -1,6 +1,5 @@
 """The text encoder: a small bidirectional transformer over words, trained together with the model it steers."""
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 

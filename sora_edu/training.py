@@ -40,7 +40,9 @@ class Stage:
     module: nn.Module
     losses: Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
     config: TrainConfig
-    look: Callable[[nn.Module, int], dict] | None = None  # every `look_every` steps: samples of the EMA, figures for the log
+    look: Callable[[nn.Module, int], dict] | None = (
+        None  # every `look_every` steps: samples of the EMA, figures for the log
+    )
     look_every: int = 1000
 
 
@@ -140,7 +142,9 @@ def pack_state(module: nn.Module, ema: nn.Module, optimiser: torch.optim.Optimiz
     return {k: v.clone() if v.ndim == 0 else v for k, v in tensors.items()}
 
 
-def unpack_state(tensors: dict[str, Tensor], module: nn.Module, ema: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def unpack_state(
+    tensors: dict[str, Tensor], module: nn.Module, ema: nn.Module, optimiser: torch.optim.Optimizer
+) -> None:
     """Put a packed state back; a missing or foreign part is refused."""
     try:
         for prefix, target in (("model.", module), ("ema.", ema)):
@@ -199,7 +203,9 @@ def fit(stage: Stage, folder: Path, *, seed: int = 0, resume: bool = False) -> n
     device = next(module.parameters()).device
     ema = copy.deepcopy(module).requires_grad_(False).eval()
     parameters = list(module.parameters())
-    optimiser = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True)
+    optimiser = torch.optim.AdamW(
+        parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+    )
     metrics, first, seconds, bad = folder / "metrics.jsonl", 0, 0.0, 0
     if resume and (saved := newest_state(folder, stage.name)):
         tensors, meta = saved
@@ -235,7 +241,9 @@ def fit(stage: Stage, folder: Path, *, seed: int = 0, resume: bool = False) -> n
                 bad += 1
             optimiser.zero_grad()
             if bad > BAD_STEPS:
-                raise TrainingError(f"{stage.name}: loss or gradient not finite for {bad} steps up to {step}; lower lr={config.lr:g}")
+                raise TrainingError(
+                    f"{stage.name}: loss or gradient not finite for {bad} steps up to {step}; lower lr={config.lr:g}"
+                )
             seconds += time.perf_counter() - started
             done = step + 1
             line = {"stage": stage.name, "step": done, "clips": done * config.batch}
@@ -255,6 +263,7 @@ def check_disk(folder: Path, needed: int) -> None:
     """Refuse early where the disk cannot hold what a run writes; ``needed`` in bytes."""
     parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if (free := shutil.disk_usage(parent).free) < needed:
-        raise TrainingError(f"{folder}: {free / 1e9:.2f} GB free, but the run writes about {needed / 1e9:.2f} GB; free some or choose another --out")
-
-
+        raise TrainingError(
+            f"{folder}: {free / 1e9:.2f} GB free, but the run writes about {needed / 1e9:.2f} GB; "
+            "free some or choose another --out"
+        )

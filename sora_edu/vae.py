@@ -75,7 +75,9 @@ class Encoder(nn.Module):
         for level, width in enumerate(widths):
             layers += [CausalConv(widths[level - 1], width, stride=2)] if level else []
             layers += [ResBlock(width) for _ in range(config.enc_blocks)]
-        self.layers = nn.Sequential(*layers, RMSNorm(widths[-1]), nn.SiLU(), nn.Conv3d(widths[-1], 2 * config.channels, 1))
+        self.layers = nn.Sequential(
+            *layers, RMSNorm(widths[-1]), nn.SiLU(), nn.Conv3d(widths[-1], 2 * config.channels, 1)
+        )
 
     def forward(self, video: Video) -> tuple[Latent, Latent]:
         x = rearrange(video, "b c f (h ph) (w pw) -> b (ph pw c) f h w", ph=self.fs, pw=self.fs)  # space to depth
@@ -113,10 +115,14 @@ class VideoVAE(nn.Module):
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Latent frames, height and width of a video of this size; InputError names the nearest sizes that fit."""
         fs = self.config.fs
-        return check_frames(frames, self.config.ft), check_divisible("height", height, fs), check_divisible("width", width, fs)
+        return (
+            check_frames(frames, self.config.ft),
+            check_divisible("height", height, fs),
+            check_divisible("width", width, fs),
+        )
 
     def encode(self, video: Video, *, generator: torch.Generator | None = None) -> Latent:
-        """Scaled latent ``z = (E(x) - latent_mean) * latent_scale``; the posterior's mean, or a sample with a generator."""
+        """Scaled latent ``z = (E(x) - latent_mean) * latent_scale``: the posterior's mean; with a generator, a sample."""
         self.latent_shape(*video.shape[2:])
         mean, logvar = self.encoder(video)
         if generator is not None:
@@ -140,7 +146,9 @@ def kl_divergence(mean: Latent, logvar: Latent) -> Float[Tensor, ""]:
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 
-def vae_loss(vae: VideoVAE, video: Video, *, kl_weight: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+def vae_loss(
+    vae: VideoVAE, video: Video, *, kl_weight: float, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
     """Squared error plus a little absolute error, which sharpens edges, plus the weighted KL term (negative ELBO).
 
     Returns the loss and its parts; ``mse`` is on pixels in [-1, 1].

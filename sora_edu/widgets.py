@@ -5,15 +5,20 @@ site, print) it shows the picture instead.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import ipywidgets
+import torch
 from IPython.display import display
 from jaxtyping import Float
 from torch import Tensor
 
 from sora_edu import plotting
+from sora_edu.config import COLOURS, WorldConfig
 from sora_edu.media import to_uint8
 from sora_edu.plotting import Picture
+from sora_edu.render import render
+from sora_edu.world import TICKS, make_state
 
 
 class Interactive:
@@ -75,3 +80,26 @@ def click_patches(image: Float[Tensor, "c h w"], ph: int, pw: int, *, start: int
         button.on_click(show)
     rows = [ipywidgets.HBox(buttons[r * nw : (r + 1) * nw]) for r in range(nh)]
     return Interactive(ipywidgets.VBox([ipywidgets.VBox(rows), card]), still)
+
+
+def throw_ball(*, frames: int = 17) -> Interactive:
+    """Sliders for gravity and sideways speed and a menu of colours; the clip's strip, its path, and its steps."""
+
+    def draw(gravity: float, speed: float, colour: str) -> Picture:
+        ticks = torch.linspace(0, TICKS, frames)
+        centre = torch.stack((16 + speed * (ticks - TICKS / 2), 5 + gravity * ticks**2 / 2), -1)
+        clip = WorldConfig(frames=frames)
+        state = make_state(clip, colour=colour, size="small", motion="still")
+        state = replace(state, centre=torch.stack((centre, torch.zeros_like(centre)))[None])
+        title = f"a {colour} circle, g = {gravity:.2f}, speed = {speed:.2f}".replace("a orange", "an orange")
+        return plotting.show_motion(render(state, clip)[0], centre, title)
+
+    def slider(value: float, low: float, high: float, step: float) -> ipywidgets.FloatSlider:
+        return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, continuous_update=False)
+
+    return interactive(
+        draw,
+        gravity=slider(0.16, -0.2, 0.3, 0.02),
+        speed=slider(1.2, -1.5, 1.5, 0.1),
+        colour=ipywidgets.Dropdown(options=COLOURS, value="orange"),
+    )

@@ -80,23 +80,25 @@ def combinations(split: str) -> Int[Tensor, "m 3"]:
 
 def relative_paths(
     u: Float[Tensor, "b 4"], room: Float[Tensor, "b 2"], ticks: Float[Tensor, "f"]
-) -> tuple[Float[Tensor, "b m f 2"], Float[Tensor, "b m f"]]:
+) -> tuple[Float[Tensor, "b m f 2"], Float[Tensor, "b m f"], Float[Tensor, "b m 5"]]:
     """Displacement and relative radius over time for every motion of MOTIONS, from four uniform numbers a clip.
 
     ``room`` is how far an object can travel in x and y. Falling and bouncing obey y = g t^2 / 2 between impacts.
+    The last result bounds the whole clip, whichever ticks are drawn: low x, low y, high x, high y, largest radius.
     """
     tau, zero = ticks[None], torch.zeros(len(u), len(ticks), device=u.device)
     u0, u1, u2, u3 = u[:, :, None].unbind(1)
     far_x, far_y = (room[:, i, None].clamp(max=14.0) for i in (0, 1))
-    dx, dy = (far * (0.6 + 0.4 * u0) * tau / TICKS for far in (far_x, far_y))
-    fall = far_y * (0.75 + 0.25 * u0) * (tau / TICKS) ** 2
+    go_x, go_y = (far * (0.6 + 0.4 * u0) for far in (far_x, far_y))
+    dx, dy = go_x * tau / TICKS, go_y * tau / TICKS
     drop, hit, rebound = far_y * (0.75 + 0.25 * u0), 6.5 + 2.5 * u1, 0.8 + 0.15 * u2
+    fall = drop * (tau / TICKS) ** 2
     g = 2 * drop / hit**2
     after = (tau - hit).clamp(min=0)
     bounce = torch.where(tau < hit, g * tau**2 / 2, drop - rebound * g * hit * after + g * after**2 / 2)
     reach = 0.5 * torch.minimum(far_x, far_y) * (0.75 + 0.25 * u0)
     angle = 2 * math.pi * (u1 + torch.where(u3 < 0.5, -1, 1) * (0.65 + 0.35 * u2) * tau / TICKS)
-    grow, shrink = 1 + (0.5 + 0.3 * u0) * tau / TICKS, 1 - (0.4 + 0.15 * u0) * tau / TICKS
+    grow, shrink = 1 + (0.4 + 0.2 * u0) * tau / TICKS, 1 - (0.4 + 0.15 * u0) * tau / TICKS
     moves = {
         "still": (zero, zero),
         "left": (-dx, zero),
@@ -111,19 +113,30 @@ def relative_paths(
     }
     paths = torch.stack([torch.stack(moves[name], -1) for name in MOTIONS], 1)
     scales = torch.stack([{"grows": grow, "shrinks": shrink}.get(name, zero + 1) for name in MOTIONS], 1)
-    return paths, scales
+    none, one = torch.zeros_like(u0), torch.ones_like(u0)
+    spans = {
+        "left": (-go_x, none, none, none, one),
+        "right": (none, none, go_x, none, one),
+        "up": (none, -go_y, none, none, one),
+        "down": (none, none, none, go_y, one),
+        "falls": (none, none, none, drop, one),
+        "bounces": (none, none, none, drop, one),
+        "orbits": (-reach, -reach, reach, reach, one),
+        "grows": (none, none, none, none, 1.4 + 0.2 * u0),
+    }
+    still = (none, none, none, none, one)
+    return paths, scales, torch.stack([torch.cat(spans.get(name, still), 1) for name in MOTIONS], 1)
 
 
 def place(
     path: Float[Tensor, "b f 2"],
-    half: Float[Tensor, "b f"],
+    low: Float[Tensor, "b 2"],
+    high: Float[Tensor, "b 2"],
     region: Float[Tensor, "b 4"],
     u: Float[Tensor, "b 2"],
     on_floor: Tensor,
 ) -> Float[Tensor, "b f 2"]:
-    """Shift each path so that its object stays in the region (x0, y0, x1, y1); a bouncing one meets the floor."""
-    low = (path - half[..., None]).amin(1)
-    high = (path + half[..., None]).amax(1)
+    """Shift paths that reach from ``low`` to ``high`` into the region (x0, y0, x1, y1); a bouncing one to its floor."""
     first, last = region[:, :2] + MARGIN - low, region[:, 2:] - MARGIN - high
     offset = first + u * (last - first)
     offset[:, 1] = torch.where(on_floor, last[:, 1], offset[:, 1])
@@ -139,11 +152,15 @@ def _move(shape, motion, size, region, pan, ticks, u) -> tuple[Tensor, Tensor]:
     radius = _lookup(RADIUS, SIZES, size) * (0.96 + 0.08 * u[:, 0])
     extent = _lookup(EXTENT, SHAPES, shape)
     room = region[:, 2:] - region[:, :2] - 2 * (radius * extent)[:, None] - 2 * MARGIN
-    paths, scales = relative_paths(u[:, 1:5], room, ticks)
+    paths, scales, spans = relative_paths(u[:, 1:5], room, ticks)
     rows = torch.arange(len(shape), device=u.device)
-    path, radius = paths[rows, motion].clone(), radius[:, None] * scales[rows, motion]
+    path, span = paths[rows, motion].clone(), spans[rows, motion]
     path[..., 0] -= pan[:, None] * ticks
-    return place(path, radius * extent[:, None], region, u[:, 5:7], motion == MOTIONS.index("bounces")), radius
+    drift = torch.stack((-pan * TICKS, torch.zeros_like(pan)), 1)
+    half = (radius * extent * span[:, 4])[:, None]
+    low, high = span[:, :2] + drift.clamp(max=0) - half, span[:, 2:4] + drift.clamp(min=0) + half
+    centre = place(path, low, high, region, u[:, 5:7], motion == MOTIONS.index("bounces"))
+    return centre, radius[:, None] * scales[rows, motion]
 
 
 def _collide(shape, u, region, ticks) -> tuple[Tensor, Tensor]:
@@ -171,9 +188,15 @@ def _hide(shape, motion, u, region, ticks) -> tuple[Tensor, Tensor, Tensor]:
     s = ticks[None] / TICKS
     s = torch.where((motion == MOTIONS.index("left"))[:, None], 1 - s, s)
     x = left[:, None] + (right - left)[:, None] * s
-    y = (region[:, 1] + MARGIN + half + u[:, 1] * (region[:, 3] - region[:, 1] - 2 * MARGIN - 2 * half))[:, None].expand_as(x)
+    y = (region[:, 1] + MARGIN + half + u[:, 1] * (region[:, 3] - region[:, 1] - 2 * MARGIN - 2 * half))[
+        :, None
+    ].expand_as(x)
     middle = (region[:, 0] + region[:, 2]) / 2 + 2 * u[:, 2] - 1
-    return torch.stack((x, y), -1), radius[:, None].expand_as(x), torch.stack((middle - half - 0.5, middle + half + 0.5), 1)
+    return (
+        torch.stack((x, y), -1),
+        radius[:, None].expand_as(x),
+        torch.stack((middle - half - 1.5, middle + half + 1.5), 1),
+    )
 
 
 def sample_state(
@@ -206,7 +229,9 @@ def sample_state(
         return table[(rand(count) * len(table)).long()].unbind(1)
 
     kind = rand(n)
-    scenes = torch.where(kind < config.pair_fraction, 1 + (3 * kind / max(config.pair_fraction, 1e-9)).long().clamp(max=2), 0)
+    scenes = torch.where(
+        kind < config.pair_fraction, 1 + (3 * kind / max(config.pair_fraction, 1e-9)).long().clamp(max=2), 0
+    )
     pans = (kind >= config.pair_fraction) & (kind < config.pair_fraction + config.pan_fraction)
     if scene is not None:
         scenes, pans = torch.full_like(scenes, SCENES.index(scene)), pans & (scene == "single")
@@ -241,13 +266,13 @@ def sample_state(
         half = torch.tensor([k * w / 2, 0.0, (k + 1) * w / 2, h], device=device).expand(len(rows), 4)
         centre[rows, k], radius[rows, k] = _move(shape, motion, size, half, pan[rows], ticks, u[rows, k])
 
-    rows = (scenes == SCENES.index("collides")).nonzero()[:, 0]
-    small = torch.zeros(len(rows), dtype=torch.long, device=device)
-    pair = _two_colours(lambda count: choose(("still",), count), len(rows))
-    centre[rows], radius[rows] = _collide(torch.stack([p[0] for p in pair], 1), u[rows, 0], canvas[rows], ticks)
-    direction = torch.where(u[rows, 0, 4] < 0.5, MOTIONS.index("left"), MOTIONS.index("right"))
-    for k, (shape, colour, _) in enumerate(pair):
-        put(rows, k, shape, colour, small, direction if k == 0 else small + MOTIONS.index("still"))
+    for direction, side in (("left", u[:, 0, 4] < 0.5), ("right", u[:, 0, 4] >= 0.5)):  # both move that way in turn
+        rows = ((scenes == SCENES.index("collides")) & side).nonzero()[:, 0]
+        small = torch.zeros(len(rows), dtype=torch.long, device=device)
+        pair = _two_colours(lambda count, direction=direction: choose((direction,), count), len(rows))
+        centre[rows], radius[rows] = _collide(torch.stack([p[0] for p in pair], 1), u[rows, 0], canvas[rows], ticks)
+        for k, (shape, colour, motion) in enumerate(pair):
+            put(rows, k, shape, colour, small, motion if k == 0 else small + MOTIONS.index("still"))
 
     rows = (scenes == SCENES.index("behind")).nonzero()[:, 0]
     shape, colour, motion = choose(("left", "right"), len(rows))
@@ -280,17 +305,37 @@ def make_state(
 
     Raises InputError naming the known words where a name is unknown.
     """
-    for value, names in ((shape, SHAPES), (colour, COLOURS), (size, SIZES), (motion, MOTIONS), (background, BACKGROUNDS)):
+    for value, names in (
+        (shape, SHAPES),
+        (colour, COLOURS),
+        (size, SIZES),
+        (motion, MOTIONS),
+        (background, BACKGROUNDS),
+    ):
         if value not in names:
             raise InputError(f"{value!r} is not in this world; use one of {', '.join(names)}")
     config = config or WorldConfig()
-    state = sample_state(1, replace(config, pair_fraction=0.0, pan_fraction=0.0), split="all", generator=torch.Generator().manual_seed(seed))
-    index = [torch.tensor([names.index(v)]) for names, v in ((SHAPES, shape), (COLOURS, colour), (SIZES, size), (MOTIONS, motion))]
+    state = sample_state(
+        1,
+        replace(config, pair_fraction=0.0, pan_fraction=0.0),
+        split="all",
+        generator=torch.Generator().manual_seed(seed),
+    )
+    index = [
+        torch.tensor([names.index(v)])
+        for names, v in ((SHAPES, shape), (COLOURS, colour), (SIZES, size), (MOTIONS, motion))
+    ]
     unit = min(config.height, config.width) / 32
     region = torch.tensor([[0.0, 0.0, config.width / unit, config.height / unit]])
     u = torch.rand(1, 7, generator=torch.Generator().manual_seed(seed))
     ticks = torch.linspace(0, TICKS, config.frames)
     centre, radius = _move(index[0], index[3], index[2], region, torch.zeros(1), ticks, u)
-    names = {name: torch.stack((i, torch.tensor([-1])), 1) for name, i in zip(("shape", "colour", "size", "motion"), index, strict=True)}
-    paths = dict(centre=torch.stack((centre, torch.zeros_like(centre)), 1), radius=torch.stack((radius, torch.zeros_like(radius)), 1))
+    names = {
+        name: torch.stack((i, torch.tensor([-1])), 1)
+        for name, i in zip(("shape", "colour", "size", "motion"), index, strict=True)
+    }
+    paths = dict(
+        centre=torch.stack((centre, torch.zeros_like(centre)), 1),
+        radius=torch.stack((radius, torch.zeros_like(radius)), 1),
+    )
     return replace(state, background=torch.tensor([BACKGROUNDS.index(background)]), **names, **paths)

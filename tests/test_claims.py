@@ -116,7 +116,9 @@ def test_another_meaning_of_colour_is_refused():
 
 def pipe(prompts, *, seed=0, **_):
     """Stands for the pipeline: what the toy world itself would draw."""
-    return render(make_state(shape="star", colour="blue", motion="left", seed=seed)).expand(len(prompts), -1, -1, -1, -1)
+    return render(make_state(shape="star", colour="blue", motion="left", seed=seed)).expand(
+        len(prompts), -1, -1, -1, -1
+    )
 
 
 PICTURES = {

@@ -61,12 +61,16 @@ def test_an_attribute_drawn_wrong_costs_itself_and_all(name, count):
 
 
 def test_a_missing_second_object_is_not_right():
-    result = evaluate_oracle("pairs", lambda s: replace(s, shape=torch.stack((s.shape[:, 0], torch.full_like(s.shape[:, 1], -1)), 1)))
+    result = evaluate_oracle(
+        "pairs", lambda s: replace(s, shape=torch.stack((s.shape[:, 0], torch.full_like(s.shape[:, 1], -1)), 1))
+    )
     assert result["count"]["value"] < 0.4  # those behind a bar are single anyway
 
 
 def test_swapped_colours_of_a_pair_are_not_right():
-    result = evaluate_oracle("pairs", lambda s: replace(s, colour=torch.where(s.colour[:, 1:] >= 0, s.colour.flip(1), s.colour)))
+    result = evaluate_oracle(
+        "pairs", lambda s: replace(s, colour=torch.where(s.colour[:, 1:] >= 0, s.colour.flip(1), s.colour))
+    )
     assert result["all"]["value"] < 0.5
 
 
@@ -100,7 +104,9 @@ def test_mean_interval_ignores_what_could_not_be_read():
     assert mean_interval(torch.tensor([float("nan")]))["value"] is None and wilson(0, 0)["value"] is None
 
 
-@pytest.mark.parametrize(("split", "n", "message"), [("train", 4, "split='train' is unknown"), ("seen", 0, "n=0 prompts")])
+@pytest.mark.parametrize(
+    ("split", "n", "message"), [("train", 4, "split='train' is unknown"), ("seen", 0, "n=0 prompts")]
+)
 def test_unknown_splits_and_empty_samples_are_refused(split, n, message):
     with pytest.raises(InputError, match=message):
         prompts_of(split, n, Oracle(), seed=0)

@@ -48,7 +48,10 @@ def test_the_run_leaves_metrics_and_strips_of_both_stages(run):
     assert [line["step"] for line in lines if line["stage"] == "vae" and "loss" in line] == [1, 2, 3]
     assert [line["step"] for line in lines if line["stage"] == "dit" and "loss" in line] == [1, 2, 3]
     assert any("psnr" in line for line in lines)
-    assert sorted(p.name for p in (run.parent / "samples").iterdir()) == ["dit_000003.strip.png", "vae_000003.strip.png"]
+    assert sorted(p.name for p in (run.parent / "samples").iterdir()) == [
+        "dit_000003.strip.png",
+        "vae_000003.strip.png",
+    ]
 
 
 def test_stopped_in_either_stage_and_resumed_is_bit_exact(run, tmp_path, monkeypatch):

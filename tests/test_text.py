@@ -33,7 +33,10 @@ def test_neighbours_in_the_batch_do_not_matter():
 
 
 def test_word_order_matters():
-    a, b = encode(["a red circle falls and a blue square grows"]), encode(["a blue circle falls and a red square grows"])
+    a, b = (
+        encode(["a red circle falls and a blue square grows"]),
+        encode(["a blue circle falls and a red square grows"]),
+    )
     assert (a[2] - b[2]).abs().max() > 1e-3
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -206,7 +207,7 @@ def test_learning_rate_warms_up_holds_and_falls_to_zero():
     rates = [learning_rate(step, config) for step in range(101)]
     assert rates[0] == pytest.approx(0.01) and rates[9] == rates[59] == 0.1
     assert rates[80] == pytest.approx(0.05) and rates[100] == 0
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates))
 
 
 def test_ema_closed_form():
@@ -217,7 +218,9 @@ def test_ema_closed_form():
 
 
 def test_every_step_stage_and_seed_has_its_own_randomness():
-    seen = {float(torch.rand(1, generator=step_generator(*key))) for key in [(0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 1, 0)]}
+    seen = {
+        float(torch.rand(1, generator=step_generator(*key))) for key in [(0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 1, 0)]
+    }
     assert len(seen) == 4
     assert torch.rand(1, generator=step_generator(0, 1, 5)) == torch.rand(1, generator=step_generator(0, 1, 5))
 

@@ -233,9 +233,11 @@ def reconstruct(
     video, notes = fit_video(clip.video, size=size, stride=config.ft)
     restored = pipe.reconstruct(video)
 
-    frames, height, width = video.shape[2:]
-    cells = pipe.vae.latent_shape(frames, height, width)
-    print(f"read     {file}: {frames} frame{'s' * (frames != 1)} of {width}x{height} (width x height)")
+    cells = pipe.vae.latent_shape(*video.shape[2:])
+    height, width = clip.video.shape[-2:]
+    print(f"read     {file}: {clip.video.shape[2]} frames of {width}x{height} (width x height)")
+    if min(height, width) == max_side:  # load_clip has shrunk it, unless it had this very size
+        print(f"         larger pictures are shrunk while reading, to a shorter side of {max_side} (--max-side)")
     for note in (*clip.notes, *notes):
         print(f"         {note}")
     print(f"latent   {' x '.join(map(str, cells))} cells of {config.channels} values, frames x height x width")

@@ -6,6 +6,7 @@ left to right, the first row is at the top.
 
 import base64
 import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from sora_edu.claims import ROLES, SLIPS, Claim, Slip
@@ -188,6 +190,10 @@ class Clip:
     def __init__(self, png: bytes, title: str):
         self._png, self._title = png, title
 
+    def png(self) -> bytes:
+        """The animation as it is kept in a file."""
+        return self._png
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return {"image/png": base64.b64encode(self._png).decode(), "text/plain": repr(self)}
 
@@ -276,12 +282,12 @@ def show_pipeline_map(*, width: float = 7.5) -> Picture:
         "clip": (80, 1.0, "3 17 32 32", "01, 15"),
     }
     learned = {"text encoder": "#cfe8d5", "VideoDiT": "#cfe8d5", "VAE decoder": "#cfe8d5"}
-    figure, ax = canvas(width, 0.27 * width, 97, 18)
+    figure, ax = canvas(width, 0.29 * width, 97, 18)
     for name, (x, y, shape, lessons) in parts.items():
         box(ax, x, y, 15, 6.4, learned.get(name, "#eef1f4"))
         ax.text(x + 7.5, y + 1.5, name, fontsize=9, weight="bold", ha="center", va="center")
-        ax.text(x + 7.5, y + 3.4, shape, fontsize=7.5, ha="center", va="center")
-        ax.text(x + 7.5, y + 5.2, f"lesson {lessons}", fontsize=7, color="#0550ae", ha="center", va="center")
+        ax.text(x + 7.5, y + 3.4, shape, fontsize=8, ha="center", va="center")
+        ax.text(x + 7.5, y + 5.2, f"lesson {lessons}", fontsize=7.5, color="#0550ae", ha="center", va="center")
     style = {"arrowstyle": "-|>", "color": "#24292f", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
     for start, end in (
         ((15, 4.2), (20, 4.2)),
@@ -304,10 +310,8 @@ def show_claims(cards: Sequence[Claim], title: str = "the claim board", *, width
     for row, card in enumerate(cards):
         box(ax, 0, row + 0.12, 9.5, 0.76, BADGE_COLOURS[card.badge], edge="none")
         ax.text(4.75, row + 0.5, card.badge, fontsize=7, color="white", ha="center", va="center")
-        ax.text(10.5, row + 0.5, card.claim, fontsize=7.2, va="center")
-        ax.text(
-            100, row + 0.5, card.verdict, fontsize=7.5, color=VERDICT_COLOURS[card.verdict], ha="right", va="center"
-        )
+        ax.text(10.5, row + 0.5, card.claim, fontsize=8, va="center")
+        ax.text(100, row + 0.5, card.verdict, fontsize=8, color=VERDICT_COLOURS[card.verdict], ha="right", va="center")
     ax.set_title(title, fontsize=9)
     return figure
 
@@ -326,8 +330,8 @@ def show_slips(
             x = 10 * pile + 0.3
             if pile < opened:
                 box(ax, x, 0.3, 9.4, 4.4, PILE_COLOURS[pile])
-                ax.text(x + 4.7, 1.9, SLIPS[slip.author][slip.role], fontsize=7.5, ha="center", va="center")
-                ax.text(x + 4.7, 3.8, ROLES[slip.role], fontsize=6, style="italic", ha="center", va="center")
+                ax.text(x + 4.7, 1.9, SLIPS[slip.author][slip.role], fontsize=8, ha="center", va="center")
+                ax.text(x + 4.7, 3.8, ROLES[slip.role], fontsize=7, style="italic", ha="center", va="center")
             else:
                 box(ax, x + 2.2, 1.2, 5.0, 2.6, PILE_COLOURS[pile])
                 ax.plot([x + 2.2, x + 4.7, x + 7.2], [1.2, 2.6, 1.2], color="#24292f", linewidth=0.8)
@@ -335,7 +339,7 @@ def show_slips(
 
 
 def stroboscope(clip: Float[Tensor, "c f h w"], *, every: int = 4) -> Float[Tensor, "c h w"]:
-    """Several frames of a clip in one picture: each pixel as in the frame that differs most from the corner's ground."""
+    """Several frames of a clip in one picture: each pixel from the frame that differs most from the ground."""
     frames = clip[:, ::every]
     distance = (frames - frames[:, :, :1, :1]).norm(dim=0)  # f h w
     return frames.gather(1, distance.argmax(0).expand(len(clip), 1, -1, -1))[:, 0]
@@ -355,7 +359,7 @@ def show_paths(
     every: int = 4,
     width: float = 7.5,
 ) -> Picture:
-    """Each clip as one picture, a few of its frames laid over each other, with a point for its centre in every frame."""
+    """Each clip as one picture, some frames laid over each other, with a point for the centre in every frame."""
     h, w = video.shape[3:]
     figure, axes = panels(1, len(video), width=width, aspect=h / w)
     for index, (ax, clip, path) in enumerate(zip(axes.flat, video, paths, strict=True)):
@@ -406,3 +410,25 @@ def show_tables(
         ax.set_title(titles[index] if index < len(titles) else "", fontsize=9)
         ax.tick_params(length=0)
     return figure
+
+
+def captioned_gif(
+    video: Float[Tensor, "b c f h w"], captions: Sequence[str], *, columns: int = 4, zoom: int = 5, fps: int = 8
+) -> bytes:
+    """Clips on a grid, each over its caption, as one GIF that repeats: for pages that show nothing else."""
+    tiles = to_uint8(video).cpu().repeat_interleave(zoom, 3).repeat_interleave(zoom, 4)
+    h, w, gap, foot = tiles.shape[3], tiles.shape[4], 6, 36
+    rows, font = -(-len(captions) // columns), ImageFont.load_default(size=12)
+    pages = []
+    for frame in range(video.shape[2]):
+        page = Pillow.new("RGB", (columns * (w + gap) + gap, rows * (h + foot) + gap), "white")
+        for i, caption in enumerate(captions):
+            x, y = gap + i % columns * (w + gap), gap + i // columns * (h + foot)
+            page.paste(Pillow.fromarray(tiles[i, :, frame].permute(1, 2, 0).numpy()), (x, y))
+            text = "\n".join(textwrap.wrap(caption, w // 6))
+            ImageDraw.Draw(page).multiline_text((x + w / 2, y + h + 1), text, "black", font, "ma", 1, "center")
+        pages.append(page.quantize(128, dither=Pillow.Dither.NONE))
+    buffer = io.BytesIO()
+    delays = [1000 // fps] * (len(pages) - 1) + [1000]  # a rest before it repeats
+    pages[0].save(buffer, "GIF", save_all=True, append_images=pages[1:], duration=delays, loop=0, optimize=True)
+    return buffer.getvalue()

@@ -208,7 +208,10 @@ def test_the_slips_are_drawn_and_unfolded_by_clicks():
     assert "0 of 6" in game.message.value
     for _ in range(4):
         game.draw.click()
-    assert "4 draws" in game.message.value
+    assert "0 of 6" in game.message.value and game.draws == 5
+    for _ in range(6):
+        game.unfold.click()
+    assert "of 5 draws were sentences" in game.message.value
 
 
 def test_interactives_of_the_lesson_carry_pictures():

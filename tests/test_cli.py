@@ -306,6 +306,7 @@ def test_reconstruct_takes_any_size_and_length(run, pipeline, tmp_path, name, sh
     assert load_clip(out).video.shape == (1, 3, frames, height, 2 * width + 2)
     cells = f"{1 + (frames - 1) // 4} x {height // 4} x {width // 4} cells of 16 values"
     assert cells in printed and "PSNR" in printed and printed.endswith(f"{out}\n")
+    assert ("shrunk while reading" in printed) == (name == "large.png")
     assert ("resized" in printed or "cropped" in printed or "kept the first" in printed) == (shape != fitted)
 
 

@@ -47,12 +47,13 @@ def test_the_drawn_centroid_and_area_are_those_of_the_state(shape):
     x = (cover.sum(2) @ (torch.arange(config.width) + 0.5)) / mass
     y = (cover.sum(3) @ (torch.arange(config.height) + 0.5)) / mass
     error = (torch.stack((x, y), -1) - state.centre[:, 0] * unit).abs()
-    assert error[state.radius[:, 0] * unit > 3].max() < 0.1 and error.max() < 0.25  # pixels; tiny ones are ragged
+    assert error.mean() < 0.02 and error.max() < 0.25  # pixels; the smallest are ragged
     expected = torch.tensor([AREA[s] for s in SHAPES])[state.shape[:, 0], None] * (state.radius[:, 0] * unit) ** 2
     for s, name in enumerate(SHAPES):
         rows = state.shape[:, 0] == s
         wrong = (mass[rows] / expected[rows] - 1).abs()
-        assert wrong.mean() < 0.03 and wrong.max() < 0.1, name  # the tips of a tiny star are thinner than a pixel
+        large = (state.radius[rows, 0] * unit) > 3  # the tips of a tiny star are thinner than a pixel
+        assert wrong.mean() < 0.03 and wrong[large].max() < 0.1, name
 
 
 def test_the_extent_holds_the_shape_and_is_reached():
@@ -140,7 +141,7 @@ def test_an_object_behind_the_bar_is_out_of_sight_for_a_while():
     state, video, config = draw(100, scene="behind")
     without = render(replace(state, shape=torch.full_like(state.shape, -1)), config)
     seen = (video - without).abs().amax((1, 3, 4))  # b f
-    assert (seen.amin(1) < 0.05).all() and (seen[:, [0, -1]] > 0.2).all()
+    assert (seen.amin(1) < 0.1).all() and (seen[:, [0, -1]] > 0.2).all()
     bar = state.bar.mean(1).long()
     column = video[torch.arange(100), :, :, :, bar]  # the bar's middle never changes
     assert torch.allclose(column, (torch.tensor(BAR_RGB) * 2 - 1)[None, :, None, None].expand_as(column), atol=1e-5)

@@ -264,5 +264,5 @@ def test_bad_requests_are_refused():
         sample_state(1, scene="crowd")
     with pytest.raises(InputError, match="a clip of 0x32x32 is too small; use 1x16x16 or more"):
         WorldConfig(frames=0)
-    with pytest.raises(InputError, match=r"pair_fraction=0.8 and pan_fraction=0.3 must be shares"):
+    with pytest.raises(InputError, match=r"pair_fraction=0.8, pan_fraction=0.3: shares must add up"):
         WorldConfig(pair_fraction=0.8, pan_fraction=0.3)

@@ -42,7 +42,7 @@ def row_coverage(function: object) -> Result:
         return (covered(left, right, width) > 0).double()
 
     def rounded(left, right, width):
-        return covered(round(left), round(right), width)
+        return covered(float(round(left)), float(round(right)), width)
 
     def shifted(left, right, width):
         return covered(left + 0.5, right + 0.5, width)

@@ -81,7 +81,7 @@ class DiTConfig:
 
     channels: int = 16  # latent channels, as the VAE's
     width: int = 192  # d, width of a token
-    depth: int = 8  # blocks
+    depth: int = 6  # blocks
     heads: int = 6
     patch: tuple[int, int, int] = (1, 2, 2)  # pf, ph, pw in latent cells
     mlp_ratio: float = 4.0
@@ -138,8 +138,8 @@ TINY = Preset(
     vae=VAEConfig(),
     text=TextConfig(),
     dit=DiTConfig(),
-    vae_train=TrainConfig(steps=6000, batch=8, lr=8e-4, ema=0.998, decay=0.4),
-    dit_train=TrainConfig(steps=5000, batch=64, lr=1e-3, ema=0.999, decay=0.4),
+    vae_train=TrainConfig(steps=4500, batch=8, lr=8e-4, ema=0.998, decay=0.4),
+    dit_train=TrainConfig(steps=3500, batch=64, lr=1e-3, ema=0.999, decay=0.4),
     clips=24_000,
     description="17x32x32, one object or two, for a laptop",
 )

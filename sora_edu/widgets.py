@@ -4,7 +4,9 @@ In a running notebook an ``Interactive`` shows its controls; on a page without a
 site, print) it shows the picture instead.
 """
 
-from collections.abc import Callable
+import html
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import ipywidgets
@@ -14,10 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sora_edu import plotting
-from sora_edu.config import COLOURS, WorldConfig
+from sora_edu.captions import prompt_for
+from sora_edu.claims import BADGES, Claim, draw_slips, is_sentence, read_slips, take_slips
+from sora_edu.config import COLOURS, MOTIONS, SHAPES, SIZES, WorldConfig
+from sora_edu.errors import SoraError, UnknownWordWarning
 from sora_edu.media import to_uint8
 from sora_edu.plotting import Picture
 from sora_edu.render import render
+from sora_edu.shapes import Video
+from sora_edu.track import describe, track
 from sora_edu.world import TICKS, make_state
 
 

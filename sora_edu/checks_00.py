@@ -162,6 +162,8 @@ def prompts(answer: object, pipe: Callable) -> Result:
         return wrong("expected a list of three prompts")
     motions = []
     for prompt in answer:
+        if not isinstance(prompt, str):
+            return wrong(f"a prompt is text, but one of the three is {prompt!r}")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:

@@ -185,5 +185,6 @@ def is_sentence(slips: tuple[Slip, ...]) -> bool:
 
 def read_slips(slips: tuple[Slip, ...]) -> str:
     """The words, laid out by role if they make a sentence, else as they were drawn."""
-    slips = sorted(slips) if is_sentence(slips) else slips
-    return " ".join(["a" if is_sentence(slips) else "?", *(SLIPS[slip.author][slip.role] for slip in slips)])
+    whole = is_sentence(slips)
+    texts = [SLIPS[slip.author][slip.role] for slip in (sorted(slips) if whole else slips)]
+    return " ".join(["a" if whole else "?", *texts])

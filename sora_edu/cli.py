@@ -74,7 +74,7 @@ def write_json(data: dict, path: Path) -> None:
         raise
 
 
-MEANS = {"velocity_error": "units a tick", "psnr": "dB"}  # the other intervals are of shares
+MEANS = {"velocity_error": "units a tick", "centroid_error": "units", "psnr": "dB"}  # the other intervals are of shares
 
 
 def as_table(results: dict) -> str:
@@ -86,10 +86,12 @@ def _figures(results: dict) -> Iterator[tuple[str, str]]:
     for name, entry in results.items():
         if not isinstance(entry, dict):
             yield name, f"{entry:.3g}" if isinstance(entry, float) else str(entry)
-        elif entry.get("value") is None:
+        elif "value" not in entry:
+            yield from _figures({f"{name} {key}": inner for key, inner in entry.items()})
+        elif entry["value"] is None:
             yield name, "nothing to measure"
         else:
-            unit = next((unit for key, unit in MEANS.items() if name.startswith(key)), "%")
+            unit = next((unit for key, unit in MEANS.items() if key in name), "%")
             value, low, high = ((100 if unit == "%" else 1) * entry[key] for key in ("value", "low", "high"))
             yield name, f"{value:.4g} {unit}  (95 % interval {low:.4g} to {high:.4g})"
             yield from _figures({f"{name} {key}": inner for key, inner in entry.items() if isinstance(inner, dict)})

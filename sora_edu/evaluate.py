@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sora_edu.captions import Parsed, described, write
-from sora_edu.config import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
+from sora_edu.config import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES, WorldConfig
 from sora_edu.errors import InputError
 from sora_edu.pipeline import Pipeline
 from sora_edu.render import render
@@ -43,7 +43,7 @@ def mean_interval(values: Tensor) -> dict:
     return {"value": mean, "low": mean - half, "high": mean + half, "n": len(values)}
 
 
-def prompts_of(split: str, n: int, pipeline: Pipeline, *, seed: int) -> tuple[State, list[Parsed], list[str]]:
+def prompts_of(split: str, n: int, world: WorldConfig, *, seed: int) -> tuple[State, list[Parsed], list[str]]:
     """Draw n states of a split, what their captions say, and the captions: short and full ones in turn.
 
     ``seen`` has single objects of trained combinations, ``heldout`` those with a pair never trained on, ``pairs``
@@ -56,13 +56,13 @@ def prompts_of(split: str, n: int, pipeline: Pipeline, *, seed: int) -> tuple[St
     generator = torch.Generator().manual_seed(1_000_003 + seed)
     if split == "pairs":
         counts = [len(range(i, n, 3)) for i in range(3)]
-        world = replace(pipeline.preset.world, pan_fraction=0.0)
+        world = replace(world, pan_fraction=0.0)
         states = [
             sample_state(c, world, scene=s, generator=generator) for c, s in zip(counts, SCENES[1:], strict=True) if c
         ]
         state = cat_states(states)
     else:
-        world = replace(pipeline.preset.world, pair_fraction=0.0, pan_fraction=0.0)
+        world = replace(world, pair_fraction=0.0, pan_fraction=0.0)
         state = sample_state(n, world, split={"seen": "train", "heldout": "heldout"}[split], generator=generator)
     short, full = described(state, style="short"), described(state, style="full")
     said = [full[i] if i % 2 else short[i] for i in range(n)]
@@ -91,6 +91,14 @@ def compare(said: Parsed, tracked: Track, i: int) -> dict[str, bool]:
     return right | {"all": all(right.values())}
 
 
+def shares_right(said: list[Parsed], tracked: Track) -> dict[str, dict]:
+    """For "all" and each attribute, the share of the clips naming it in which it was read as said."""
+    rights = [compare(meaning, tracked, i) for i, meaning in enumerate(said)]
+    names = ["all", *sorted({name for right in rights for name in right} - {"all"})]
+    values = {name: [right[name] for right in rights if name in right] for name in names}
+    return {name: wilson(sum(hits), len(hits)) for name, hits in values.items()}
+
+
 def evaluate_pipeline(
     pipeline: Pipeline,
     *,
@@ -104,29 +112,24 @@ def evaluate_pipeline(
     """Draw n clips of a split's prompts and read them back: shares of attributes right, velocity error, seconds.
 
     Velocity error is the RMS distance of a centre's velocity from the law of its motion, in units a tick, beside
-    the same for rendered clips (the tracker's floor) and for their reconstructions (the VAE's floor).
+    the same for rendered clips (the tracker's floor) and for their reconstructions (the VAE's floor). What the
+    tracker gets right of those two, and its centroid error in units, stands under "rendered" and "reconstructed".
     """
-    state, said, prompts = prompts_of(split, n, pipeline, seed=seed)
+    state, said, prompts = prompts_of(split, n, pipeline.preset.world, seed=seed)
     started = time.perf_counter()
     clips = pipeline(prompts, steps=steps, cfg_scale=cfg_scale, seed=seed)
     seconds = (time.perf_counter() - started) / n
     tracked = track(clips)
-    rights = [compare(meaning, tracked, i) for i, meaning in enumerate(said)]
-    names = sorted({name for right in rights for name in right} - {"all"})
     result = {"split": split, "n": n, "steps": steps, "cfg_scale": cfg_scale, "seed": seed}
-    for name in ["all", *names]:
-        values = [right[name] for right in rights if name in right]
-        result[name] = wilson(sum(values), len(values))
-    result["velocity_error"] = mean_interval(velocity_error(tracked))
+    result |= shares_right(said, tracked) | {"velocity_error": mean_interval(velocity_error(tracked))}
     if floors:
         real = render(state, pipeline.preset.world)
         decoded = pipeline.reconstruct(real)
-        result["velocity_error"]["tracker_floor"] = mean_interval(velocity_error(track(real)))
-        result["velocity_error"]["vae_floor"] = mean_interval(velocity_error(track(decoded)))
-        for key, video in (("tracker_on_rendered", real), ("tracker_on_reconstructed", decoded)):
+        for name, floor, video in (("rendered", "tracker_floor", real), ("reconstructed", "vae_floor", decoded)):
             read = track(video)
-            hits = [compare(meaning, read, i)["all"] for i, meaning in enumerate(said)]
-            result[key] = wilson(sum(hits), n)
+            result["velocity_error"][floor] = mean_interval(velocity_error(read))
+            apart = (read.centre - state.centre).norm(dim=-1).flatten(1).nanmean(1)
+            result[name] = shares_right(said, read) | {"centroid_error": mean_interval(apart)}
         result["psnr"] = mean_interval(psnr(decoded, real))
     return result | {"seconds_per_clip": seconds}
 

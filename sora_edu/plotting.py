@@ -255,7 +255,7 @@ VERDICT_COLOURS = {"holds": "#1a7f37", "half right": "#b35900", "wrong": "#c1121
 PILE_COLOURS = ("#f4a6a6", "#f8cf8a", "#efe98f", "#b5dfa0", "#a5cdf0", "#cfb5ea")
 
 
-def canvas(width: float, height: float, right: float, top: float) -> tuple[Picture, Axes]:
+def canvas(width: float, height: float, right: int, top: int) -> tuple[Picture, Axes]:
     """An empty picture in inches, with coordinates from 0 to ``right`` and to ``top``, y downwards."""
     figure = Picture(figsize=(width, height), layout="constrained")
     ax = figure.subplots()
@@ -264,27 +264,27 @@ def canvas(width: float, height: float, right: float, top: float) -> tuple[Pictu
     return figure, ax
 
 
-def box(ax: Axes, x: float, y: float, wide: float, high: float, colour: str, *, edge: str = "#24292f") -> None:
-    """A rectangle from its top left corner."""
-    ax.add_patch(Rectangle((x, y), wide, high, facecolor=colour, edgecolor=edge, linewidth=0.8))
+def box(ax: Axes, left: float, top: float, size: tuple, colour: str, *, edge: str = "#24292f") -> None:
+    """A rectangle of (width, height) from its top left corner."""
+    ax.add_patch(Rectangle((left, top), *size, facecolor=colour, edgecolor=edge, linewidth=0.8))
 
 
 def show_pipeline_map(*, width: float = 7.5) -> Picture:
     """From a prompt to a clip: each part, its shape in the tiny model, and the lessons that build it."""
     parts = {  # name: x, y, shape, lessons
-        "prompt": (0, 1.0, "text", "01, 09"),
-        "tokens": (20, 1.0, "l", "09"),
-        "text encoder": (40, 1.0, "l d", "09"),
-        "noise": (0, 10.5, "16 5 8 8", "06"),
-        "VideoDiT": (40, 10.5, "x 25 steps", "02-04, 07, 08"),
-        "latent": (60, 10.5, "16 5 8 8", "05"),
-        "VAE decoder": (80, 10.5, "causal, 3-D", "05"),
-        "clip": (80, 1.0, "3 17 32 32", "01, 15"),
+        "prompt": (0.0, 1.0, "text", "01, 09"),
+        "tokens": (20.0, 1.0, "l", "09"),
+        "text encoder": (40.0, 1.0, "l d", "09"),
+        "noise": (0.0, 10.5, "16 5 8 8", "06"),
+        "VideoDiT": (40.0, 10.5, "x 25 steps", "02-04, 07, 08"),
+        "latent": (60.0, 10.5, "16 5 8 8", "05"),
+        "VAE decoder": (80.0, 10.5, "causal, 3-D", "05"),
+        "clip": (80.0, 1.0, "3 17 32 32", "01, 15"),
     }
     learned = {"text encoder": "#cfe8d5", "VideoDiT": "#cfe8d5", "VAE decoder": "#cfe8d5"}
     figure, ax = canvas(width, 0.29 * width, 97, 18)
     for name, (x, y, shape, lessons) in parts.items():
-        box(ax, x, y, 15, 6.4, learned.get(name, "#eef1f4"))
+        box(ax, x, y, (15, 6.4), learned.get(name, "#eef1f4"))
         ax.text(x + 7.5, y + 1.5, name, fontsize=9, weight="bold", ha="center", va="center")
         ax.text(x + 7.5, y + 3.4, shape, fontsize=8, ha="center", va="center")
         ax.text(x + 7.5, y + 5.2, f"lesson {lessons}", fontsize=7.5, color="#0550ae", ha="center", va="center")
@@ -308,7 +308,7 @@ def show_claims(cards: Sequence[Claim], title: str = "the claim board", *, width
     """The board seen from above: each claim with its badge on the left and its verdict on the right."""
     figure, ax = canvas(width, 0.235 * len(cards) + 0.3, 100, len(cards))
     for row, card in enumerate(cards):
-        box(ax, 0, row + 0.12, 9.5, 0.76, BADGE_COLOURS[card.badge], edge="none")
+        box(ax, 0.0, row + 0.12, (9.5, 0.76), BADGE_COLOURS[card.badge], edge="none")
         ax.text(4.75, row + 0.5, card.badge, fontsize=7, color="white", ha="center", va="center")
         ax.text(10.5, row + 0.5, card.claim, fontsize=8, va="center")
         ax.text(100, row + 0.5, card.verdict, fontsize=8, color=VERDICT_COLOURS[card.verdict], ha="right", va="center")
@@ -329,11 +329,11 @@ def show_slips(
         for pile, slip in enumerate(slips):
             x = 10 * pile + 0.3
             if pile < opened:
-                box(ax, x, 0.3, 9.4, 4.4, PILE_COLOURS[pile])
+                box(ax, x, 0.3, (9.4, 4.4), PILE_COLOURS[pile])
                 ax.text(x + 4.7, 1.9, SLIPS[slip.author][slip.role], fontsize=8, ha="center", va="center")
                 ax.text(x + 4.7, 3.8, ROLES[slip.role], fontsize=7, style="italic", ha="center", va="center")
             else:
-                box(ax, x + 2.2, 1.2, 5.0, 2.6, PILE_COLOURS[pile])
+                box(ax, x + 2.2, 1.2, (5.0, 2.6), PILE_COLOURS[pile])
                 ax.plot([x + 2.2, x + 4.7, x + 7.2], [1.2, 2.6, 1.2], color="#24292f", linewidth=0.8)
     return figure
 

@@ -18,7 +18,7 @@ from sora_edu.outline import AREA, behind_bar, measure, read_shape, read_size
 from sora_edu.segment import segment
 from sora_edu.world import TICKS
 
-CHUNK = 64  # clips read at a time
+BATCH = 64  # clips read at a time
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def track(video: Tensor, *, objects: int = 2) -> Track:
     """
     _check(video, objects)
     with torch.no_grad():
-        parts = [_track(clips.float().clamp(-1, 1), objects) for clips in video.split(CHUNK)]
+        parts = [_track(clips.float().clamp(-1, 1), objects) for clips in video.split(BATCH)]
     return Track(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Track)})
 
 

@@ -122,7 +122,7 @@ class VideoVAE(nn.Module):
         )
 
     def encode(self, video: Video, *, generator: torch.Generator | None = None) -> Latent:
-        """Scaled latent ``z = (E(x) - latent_mean) * latent_scale``: the posterior's mean; with a generator, a sample."""
+        """Scaled latent ``z = (E(x) - latent_mean) * latent_scale``: the mean, or a sample with a generator."""
         self.latent_shape(*video.shape[2:])
         mean, logvar = self.encoder(video)
         if generator is not None:

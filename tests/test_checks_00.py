@@ -196,7 +196,7 @@ def test_a_model_that_misses_does_not_make_a_known_prompt_wrong():
         ("green bounces", "names no shape"),
         ("a green ring bounces and a red star falls", "names 2 objects"),
         ("a green ring drops", "synonyms are one motion"),
-        (7, "would refuse"),
+        (7, "a prompt is text"),
     ],
 )
 def test_a_prompt_that_tiny_does_not_know_is_told_why(third, told):

@@ -22,13 +22,14 @@ export JUPYTER_RUNTIME_DIR := $(HOME_DIR)/jupyter/runtime
 export IPYTHONDIR := $(HOME_DIR)/ipython
 export MPLCONFIGDIR := $(HOME_DIR)/matplotlib
 
-.PHONY: help lab test video notebooks lint doctor clean
+.PHONY: help lab test video ui notebooks lint doctor clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make lab                    open the lessons in JupyterLab'
 	@echo 'make video PROMPT="..."     write a clip to OUT (now $(OUT)) and print its path'
 	@echo 'make test                   lint, then all tests, notebooks included'
+	@echo 'make ui                     run the lessons in JupyterLab in a headless Chromium, and use their controls'
 	@echo 'make notebooks              execute and clean every notebook in place'
 	@echo 'make lint                   ruff: rules and format'
 	@echo 'make doctor                 report on this machine and what to mend'
@@ -51,6 +52,10 @@ lab: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(NBVAL) $(PYTEST_FLAGS)
+
+ui: $(STAMP)
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(PIP) install -c constraints.txt -e '.[ui]'
+	$(BIN)/python -m pytest -rs tests/ui $(PYTEST_FLAGS)
 
 # The prompt travels in the environment, as typed, so that no character of it means anything to make or the shell.
 override PROMPT := $(value PROMPT)

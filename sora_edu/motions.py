@@ -15,10 +15,11 @@ from sora_edu.config import MOTIONS
 NOTHING, UNCLEAR = -1, -2  # what an index says where it names nothing
 
 LEAST_TRAVEL = 3.0  # units; the world's slowest motion covers more than twice as much
+LEAST_DRIFT = 2.0  # units over the clip; between this and LEAST_TRAVEL an object neither moves nor stays
 LARGEST_ERROR = 1.0  # units; a path farther than this from every law follows none
 LEAST_FRAMES = 5  # fewer cannot tell one law from another
 NOISE = 0.15  # units of centroid noise that no law is blamed for
-MARGIN = 6.0  # by how much the best law's score must beat the next motion's
+MARGIN = 4.0  # by how much the best law's score must beat the next motion's
 
 
 def _columns(*columns: tuple) -> Float[Tensor, "n p"]:
@@ -44,7 +45,7 @@ def laws(frames: int) -> dict[str, Float[Tensor, "m n p"]]:
         cos, sin = (2 * math.pi * turns * t).cos(), (2 * math.pi * turns * t).sin()
         return _columns(*place, (cos, sin), (-sin, cos))
 
-    hits = torch.linspace(0.2, 0.8, 31).tolist()
+    bends = torch.linspace(0.3, 0.7, 21).tolist()
     turns = torch.linspace(0.45, 1.25, 33).tolist()
     return {
         "still": _columns(*place)[None],
@@ -52,10 +53,14 @@ def laws(frames: int) -> dict[str, Float[Tensor, "m n p"]]:
         "upright": _columns(*place, (zero, t))[None],
         "falls": _columns(*place, (zero, t**2 / 2))[None],
         "bounces": torch.stack([bounce(hit) for hit in torch.linspace(0.3, 0.7, 41).tolist()]),
-        # No motion of one object alone, but what a collision looks like: named, lest it pass for left or right.
-        "stops": torch.stack([_columns(*place, (t.clamp(max=hit), zero)) for hit in hits]),
-        "starts": torch.stack([_columns(*place, ((t - hit).clamp(min=0), zero)) for hit in hits]),
         "orbits": torch.stack([orbit(sign * turn) for turn in turns for sign in (1, -1)]),
+        # No motions of one object alone, but lest they pass for one: it stops, starts or turns round (motion UNCLEAR).
+        "bent sideways": torch.stack(
+            [_columns(*place, (t.clamp(max=hit), zero), ((t - hit).clamp(min=0), zero)) for hit in bends]
+        ),
+        "bent upright": torch.stack(
+            [_columns(*place, (zero, t.clamp(max=hit)), (zero, (t - hit).clamp(min=0))) for hit in bends]
+        ),
     }
 
 
@@ -97,7 +102,7 @@ def fit_motion(
     seen = visible.double()
     weight = torch.cat((seen, seen), 1)
     count = weight.sum(1).clamp(min=1)
-    score, error, path, motion = [], [], [], []
+    score, error, path, motion, drift = [], [], [], [], torch.zeros(b, device=centre.device)
     for name, design in laws(f).items():
         own, fitted, squares = least_squares(design.to(centre.device), target, weight)
         fitted = fitted.view(b, 2, f).transpose(1, 2)
@@ -105,20 +110,23 @@ def fit_motion(
         index, allowed = _meaning(name, own, travel)
         free = design.shape[-1] + (len(design) > 1)  # a value tried on a grid is a coefficient too
         bic = count * (squares / count + NOISE**2).log() + free * count.log()
+        if name in ("sideways", "upright"):
+            drift = torch.maximum(drift, own[:, 2].abs())
         score.append(torch.where(allowed, bic, torch.inf))
         error.append((squares / count).sqrt() * math.sqrt(2))  # a distance has two coordinates
         path.append(fitted)
         motion.append(index)
     score, error, path, motion = (torch.stack(x, 1) for x in (score, error, path, motion))
-    order = score.argsort(1)
-    best, rows = order[:, 0], torch.arange(b, device=centre.device)
+    best, rows = score.argmin(1), torch.arange(b, device=centre.device)
+    rivals = torch.where(motion == UNCLEAR, torch.inf, score).topk(2, dim=1, largest=False).values
+    beaten = rivals[:, 1] - rivals[:, 0] > MARGIN
     error, path, motion = error[rows, best], path[rows, best], motion[rows, best]
-    beaten = score[rows, order[:, 1]] - score[rows, best] > MARGIN
-    clear = beaten & (error < LARGEST_ERROR) & (visible.sum(1) >= LEAST_FRAMES)
+    clear = beaten & (motion != UNCLEAR) & (error < LARGEST_ERROR) & (visible.sum(1) >= LEAST_FRAMES)
     _, change = growth(radius, visible)
     still = motion == MOTIONS.index("still")
     motion = torch.where(still & (change > 0.25), MOTIONS.index("grows"), motion)
     motion = torch.where(still & (change < -0.25), MOTIONS.index("shrinks"), motion)
+    clear &= ~still | (drift < LEAST_DRIFT)
     # Between a size that stays and one that grows, and for a size that changes under way, there is no word.
     clear &= torch.where(still, (change.abs() < 0.15) | (change.abs() > 0.25), change.abs() < 0.35)
     return torch.where(clear, motion, UNCLEAR), path.to(centre.dtype), error.to(centre.dtype)
@@ -139,6 +147,11 @@ def _meaning(name: str, own: Float[Tensor, "b p"], travel: Float[Tensor, "b"]) -
     elif name == "bounces":  # a rebound keeps some of the speed, and makes none
         kept = own[:, 3] / own[:, 2].clamp(min=1e-6)
         allowed &= (own[:, 2] > 0) & (kept > 0.4) & (kept < 1.3)
+    elif name.startswith("bent"):
+        before, after = own[:, 2], own[:, 3] * own[:, 2].sign()
+        stops = (after < 0.25 * before.abs()) & (before.abs() > LEAST_TRAVEL)
+        starts = (before.abs() < 0.25 * after.abs()) & (name == "bent sideways")  # upright, a fall looks like that
+        allowed &= stops | starts
     return index, allowed
 
 

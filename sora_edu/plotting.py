@@ -105,7 +105,8 @@ def show_strip(
         for column in range(clip.shape[1]):
             draw(axes[row, column], clip[:, column])
         if row < len(titles):
-            axes[row, 0].set_title(titles[row], fontsize=9, loc="left")
+            axes[row, 0].set_title(" ", fontsize=9)  # keeps the height; a long title must not widen the first frame
+            axes[row, 0].set_title(titles[row], fontsize=9, loc="left").set_in_layout(False)
     return figure
 
 
@@ -276,7 +277,7 @@ def show_pipeline_map(*, width: float = 7.5) -> Picture:
         "tokens": (20.0, 1.0, "l", "09"),
         "text encoder": (40.0, 1.0, "l d", "09"),
         "noise": (0.0, 10.5, "16 5 8 8", "06"),
-        "VideoDiT": (40.0, 10.5, "x 25 steps", "02-04, 07, 08"),
+        "VideoDiT": (40.0, 10.5, "x 25 steps (07)", "02-04, 08"),
         "latent": (60.0, 10.5, "16 5 8 8", "05"),
         "VAE decoder": (80.0, 10.5, "causal, 3-D", "05"),
         "clip": (80.0, 1.0, "3 17 32 32", "01, 15"),
@@ -371,11 +372,12 @@ def show_paths(
 
 def show_motion(clip: Float[Tensor, "c f h w"], centre: Float[Tensor, "f 2"], title: str = "") -> Picture:
     """One clip three times: as a strip, with its path drawn on it, and as what x and y gain from frame to frame."""
-    figure, grid = Picture(figsize=(7.5, 4.0), layout="constrained"), (2, 9)
+    figure = Picture(figsize=(7.5, 4.0), layout="constrained")
+    figure.suptitle(title, fontsize=9)
     strip = clip[:, :: max(1, clip.shape[1] // 8)][:, :9]
-    places = figure.add_gridspec(*grid, height_ratios=(1, 3.2))
+    places = figure.add_gridspec(2, 9, height_ratios=(1, 3.2))
     for column in range(strip.shape[1]):
-        draw(figure.add_subplot(places[0, column]), strip[:, column], title if column == 4 else "")
+        draw(figure.add_subplot(places[0, column]), strip[:, column])
     ax, (h, w) = figure.add_subplot(places[1, :4]), clip.shape[2:]
     draw(ax, stroboscope(clip), "path of the centre")
     draw_path(ax, centre, min(h, w) / 32)
@@ -385,7 +387,7 @@ def show_motion(clip: Float[Tensor, "c f h w"], centre: Float[Tensor, "f 2"], ti
         ("x", "y (down)"), centre.diff(dim=0).unbind(-1), ("#3066be", "#d62828"), strict=True
     ):
         ax.plot(range(1, len(values) + 1), values.cpu().numpy(), label=label, color=colour, marker=".")
-    ax.set(xlabel="frame", ylim=(-2.5, 3.0))
+    ax.set(xlabel="frame", xticks=range(0, len(centre), max(1, len(centre) // 4)), ylim=(-2.5, 3.0))
     ax.set_title("change since the frame before, in units", fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=8, frameon=False, loc="upper left")

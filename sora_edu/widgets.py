@@ -43,7 +43,7 @@ class Interactive:
 
 
 def interactive(draw: Callable, *, static: object | None = None, **controls: ipywidgets.Widget) -> Interactive:
-    """Controls above whatever ``draw(**values)`` returns, drawn again after each change.
+    """Controls, each labelled with its name, above whatever ``draw(**values)`` returns, drawn again after each change.
 
     ``static`` is the picture for readers who only look; without it, what ``draw`` makes of the first values.
     """
@@ -57,14 +57,16 @@ def interactive(draw: Callable, *, static: object | None = None, **controls: ipy
             display(draw(**{name: control.value for name, control in controls.items()}))
 
     area.append_display_data(first)
-    for control in controls.values():
+    for name, control in controls.items():
+        control.description = control.description or name.replace("_", " ")
         control.observe(redraw, names="value")
     return Interactive(ipywidgets.VBox([*controls.values(), area]), first if static is None else static)
 
 
-def image_of(picture: Picture) -> ipywidgets.Image:
-    """A picture as a widget whose ``value`` can be replaced."""
-    return ipywidgets.Image(value=picture.png(), format="png")
+def image_of(picture: Picture | None = None) -> ipywidgets.Image:
+    """A picture as a widget whose ``value`` can be replaced, in its own size: a box would stretch and blur it."""
+    layout = ipywidgets.Layout(align_self="flex-start", max_width="100%")
+    return ipywidgets.Image(value=b"" if picture is None else picture.png(), format="png", layout=layout)
 
 
 def click_patches(image: Float[Tensor, "c h w"], ph: int, pw: int, *, start: int = 15) -> Interactive:
@@ -208,7 +210,7 @@ class SlipsGame(Interactive):
         self.colour = ipywidgets.ToggleButtons(options=["role", "author"], description="colour is")
         self.draw = ipywidgets.Button(description="draw six")
         self.unfold = ipywidgets.Button(description="unfold one")
-        self.message, self.picture = note(""), ipywidgets.Image(format="png")
+        self.message, self.picture = note(""), image_of()
         self.colour.observe(self.restart, names="value")
         self.draw.on_click(self.next)
         self.unfold.on_click(self.open)

@@ -10,7 +10,7 @@ from sora_edu.render import render
 from sora_edu.tokenizer import check_prompt
 from sora_edu.world import cat_states, make_state
 
-# --- 00.1 ------------------------------------------------------------------------------------------------------------
+# --- 00.4 ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_counts_left_open_are_not_answered_yet():
     assert checks.slips(46656, ..., 1.54).verdict == "not answered yet"
 
 
-# --- 00.2 ------------------------------------------------------------------------------------------------------------
+# --- 00.3 ------------------------------------------------------------------------------------------------------------
 
 RIGHT = {letter: card.badge for letter, card in checks.CARDS.items()}
 
@@ -102,7 +102,7 @@ def test_verdicts_taken_for_badges_are_told_apart():
     assert not result and "badge is not the verdict" in result.text
 
 
-# --- 00.3 ------------------------------------------------------------------------------------------------------------
+# --- 00.2 ------------------------------------------------------------------------------------------------------------
 
 LINE = list(checks.PARTS)
 
@@ -154,7 +154,7 @@ def test_an_order_left_open_is_not_answered_yet():
     assert checks.order(...).verdict == checks.order([]).verdict == "not answered yet"
 
 
-# --- 00.4 ------------------------------------------------------------------------------------------------------------
+# --- 00.1 ------------------------------------------------------------------------------------------------------------
 
 
 def perfect(texts):

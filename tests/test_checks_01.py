@@ -61,14 +61,14 @@ def test_coverage_in_any_right_form(function):
     [
         (lambda left, right, w: [float(left <= i + 0.5 <= right) for i in range(w)], "hard edge"),
         (lambda left, right, w: [float(i + 1 > left and i < right) for i in range(w)], "touched"),
-        (lambda left, right, w: overlap(round(left), round(right), w), "rounded"),
+        (lambda left, right, w: overlap(round(left), round(right), w), "hard edge"),
         (lambda left, right, w: overlap(left + 0.5, right + 0.5, w), "Half a pixel off"),
         (lambda left, right, w: [1 - x for x in overlap(left, right, w)], "ground"),
         (
             lambda left, right, w: [0.5 + (right - left) / 2 - abs(i + 0.5 - (left + right) / 2) for i in range(w)],
             "between 0 and 1",
         ),
-        (lambda left, right, w: [0, 0, 0.75, 1, 1, 0.5, 0, 0, 0], "raised|shape"),  # one row, copied
+        (lambda left, right, w: [0, 0, 0.3, 1, 1, 0.4, 0, 0, 0], "shape"),  # the first row, copied
         (lambda left, right: 0, "raised TypeError"),
     ],
 )

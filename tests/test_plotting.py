@@ -95,3 +95,28 @@ def test_an_animation_holds_every_frame():
     moving = Pillow.open(io.BytesIO(base64.b64decode(clip._repr_mimebundle_()["image/png"])))
     assert moving.n_frames == 5 and moving.size == (2 * 6 * 2, 4 * 2)
     assert repr(clip) == "<clip: two clips>"
+
+
+def test_a_long_title_does_not_widen_the_first_frame():
+    video = torch.zeros(1, 3, 4, 8, 8)
+    short, long = (picture_of(plotting.show_strip(video, [title])) for title in ("a", "a very long title " * 3))
+    assert np.array_equal(short[-20:], long[-20:])
+
+
+def test_a_stroboscope_shows_every_place():
+    clip = -torch.ones(3, 9, 8, 8)
+    for frame in range(9):
+        clip[:, frame, 4, frame % 8] = 1.0
+    assert plotting.stroboscope(clip, every=2)[0, 4].tolist() == [1, -1, 1, -1, 1, -1, 1, -1]
+
+
+def test_a_path_stands_where_the_object_is():
+    video = -torch.ones(1, 3, 5, 32, 32)
+    picture = plotting.show_paths(video, torch.tensor([[[4.5, 20.5]] * 5]), ["path"])
+    assert picture.axes[0].lines[0].get_xydata()[0].tolist() == [4.0, 20.0]  # the middle of column 4, row 20
+
+
+def test_a_table_names_rows_and_columns():
+    ax = plotting.show_tables([torch.tensor([[0, 1, 0], [0, 0, 1]])], [["p", "q"]], [["u", "v", "w"]], ["t"]).axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["u", "v", "w"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["p", "q"] and ax.yaxis_inverted()

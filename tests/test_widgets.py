@@ -58,3 +58,12 @@ def test_another_picture_can_stand_for_an_interactive():
     still = plotting.show_image(torch.zeros(3, 4, 4), "still")
     view = widgets.interactive(lambda n: n, static=still, n=ipywidgets.IntSlider())
     assert base64.b64decode(view._repr_mimebundle_()["image/png"]) == still.png()
+
+
+def test_gravity_and_speed_change_the_thrown_ball():
+    view = widgets.throw_ball(frames=5)
+    gravity, speed, colour, area = view.widget.children
+    assert (gravity.value, speed.value, colour.value) == (0.16, 1.2, "orange") and area.outputs
+    assert "g = 0.16, speed = 1.20" in view.static.get_suptitle() and view.static.get_suptitle().startswith("an orange")
+    down = view.static.axes[-1].lines[1].get_ydata()
+    assert abs(down[-1] - down[0] - 0.16 * 4 * 12) < 1e-4  # frames are 4 ticks apart

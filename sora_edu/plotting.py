@@ -39,7 +39,7 @@ class Picture(Figure):
         canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
         canvas.draw()
         picture = Pillow.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        picture = picture.quantize(256, method=Pillow.Quantize.MAXCOVERAGE, dither=Pillow.Dither.NONE)
+        picture = picture.quantize(256, Pillow.Quantize.MAXCOVERAGE, kmeans=1, dither=Pillow.Dither.NONE)
         picture.save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
@@ -47,7 +47,7 @@ class Picture(Figure):
         return {"image/png": base64.b64encode(self.png()).decode(), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
-        return "<picture: " + ", ".join(t for ax in self.axes if (t := ax.get_title())) + ">"
+        return "<picture: " + ", ".join(t for ax in self.axes if (t := ax.get_title().strip())) + ">"
 
 
 def panels(
@@ -105,8 +105,9 @@ def show_strip(
         for column in range(clip.shape[1]):
             draw(axes[row, column], clip[:, column])
         if row < len(titles):
-            axes[row, 0].set_title(" ", fontsize=9)  # keeps the height; a long title must not widen the first frame
-            axes[row, 0].set_title(titles[row], fontsize=9, loc="left").set_in_layout(False)
+            axes[row, 0].set_title(" ", fontsize=9)  # keeps the height: a title this long would widen its frame
+            place = {"xycoords": "axes fraction", "textcoords": "offset points", "xytext": (0, 4)}
+            axes[row, 0].annotate(titles[row], (0, 1), fontsize=9, **place).set_in_layout(False)
     return figure
 
 
@@ -245,7 +246,7 @@ def show_patch_card(image: Float[Tensor, "c h w"], index: int, ph: int, pw: int,
     for channel, colour in enumerate(("#d62828", "#2a9d3a", "#3066be")[: len(patch)]):
         ax.plot(token[channel :: len(patch)].cpu().numpy(), color=colour, linewidth=0.8)
     ax.set(ylim=(-1.05, 1.05), xlabel="position in the patch, row by row", yticks=[-1, 0, 1])
-    ax.set_title(f"its token: {len(token)} numbers", fontsize=9)
+    ax.set_title(f"its token: {ph * pw} numbers a colour", fontsize=9)
     return figure
 
 
@@ -375,19 +376,20 @@ def show_motion(clip: Float[Tensor, "c f h w"], centre: Float[Tensor, "f 2"], ti
     figure = Picture(figsize=(7.5, 4.0), layout="constrained")
     figure.suptitle(title, fontsize=9)
     strip = clip[:, :: max(1, clip.shape[1] // 8)][:, :9]
-    places = figure.add_gridspec(2, 9, height_ratios=(1, 3.2))
+    top, bottom = figure.add_gridspec(2, 1, height_ratios=(1, 3.2))
+    above, below = top.subgridspec(1, strip.shape[1]), bottom.subgridspec(1, 9)
     for column in range(strip.shape[1]):
-        draw(figure.add_subplot(places[0, column]), strip[:, column])
-    ax, (h, w) = figure.add_subplot(places[1, :4]), clip.shape[2:]
+        draw(figure.add_subplot(above[0, column]), strip[:, column])
+    ax, (h, w) = figure.add_subplot(below[0, :4]), clip.shape[2:]
     draw(ax, stroboscope(clip), "path of the centre")
     draw_path(ax, centre, min(h, w) / 32)
     ax.set(xlim=(-0.5, w - 0.5), ylim=(h - 0.5, -0.5))
-    ax = figure.add_subplot(places[1, 5:])
+    ax = figure.add_subplot(below[0, 5:])
     for label, values, colour in zip(
         ("x", "y (down)"), centre.diff(dim=0).unbind(-1), ("#3066be", "#d62828"), strict=True
     ):
         ax.plot(range(1, len(values) + 1), values.cpu().numpy(), label=label, color=colour, marker=".")
-    ax.set(xlabel="frame", xticks=range(0, len(centre), max(1, len(centre) // 4)), ylim=(-2.5, 3.0))
+    ax.set(xlabel="frame", xticks=range(0, len(centre), max(1, len(centre) // 4)), ylim=(-3.5, 5.0))
     ax.set_title("change since the frame before, in units", fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=8, frameon=False, loc="upper left")
@@ -419,7 +421,7 @@ def captioned_gif(
 ) -> bytes:
     """Clips on a grid, each over its caption, as one GIF that repeats: for pages that show nothing else."""
     tiles = to_uint8(video).cpu().repeat_interleave(zoom, 3).repeat_interleave(zoom, 4)
-    h, w, gap, foot = tiles.shape[3], tiles.shape[4], 6, 36
+    h, w, gap, foot = tiles.shape[3], tiles.shape[4], 6, 48
     rows, font = -(-len(captions) // columns), ImageFont.load_default(size=12)
     pages = []
     for frame in range(video.shape[2]):
@@ -429,7 +431,10 @@ def captioned_gif(
             page.paste(Pillow.fromarray(tiles[i, :, frame].permute(1, 2, 0).numpy()), (x, y))
             text = "\n".join(textwrap.wrap(caption, w // 6))
             ImageDraw.Draw(page).multiline_text((x + w / 2, y + h + 1), text, "black", font, "ma", 1, "center")
-        pages.append(page.quantize(128, dither=Pillow.Dither.NONE))
+        pages.append(page)
+    film = Pillow.fromarray(np.concatenate([np.asarray(page) for page in pages[::8]]))
+    palette = film.quantize(256, Pillow.Quantize.MAXCOVERAGE, kmeans=2)  # one for all frames, or grounds would flicker
+    pages = [page.quantize(palette=palette, dither=Pillow.Dither.NONE) for page in pages]
     buffer = io.BytesIO()
     delays = [1000 // fps] * (len(pages) - 1) + [1000]  # a rest before it repeats
     pages[0].save(buffer, "GIF", save_all=True, append_images=pages[1:], duration=delays, loop=0, optimize=True)

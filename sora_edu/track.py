@@ -170,7 +170,7 @@ def _lasts(visible: Bool[Tensor, "n f"], barred: Bool[Tensor, "n"]) -> Bool[Tens
     """Whether an object is seen early, late and most of the time: what comes, goes or flickers has no one motion."""
     third = max(visible.shape[1] // 3, 1)
     ends = visible[:, :third].any(1) & visible[:, -third:].any(1)
-    return ends & (visible.float().mean(1) > torch.where(barred, 0.5, 0.75))
+    return ends & (visible.float().mean(1) > torch.where(barred, 0.35, 0.75))
 
 
 def _swap(read: Track, rows: Bool[Tensor, "b"]) -> Track:

@@ -103,7 +103,7 @@ class FactorisedAttention(nn.Module):
         nf, nh, nw = grid
         if nf * nh * nw != x.shape[1]:
             raise InputError(
-                f"grid={grid} has {nf * nh * nw} cells, but there are n={x.shape[1]} tokens; pass their own grid"
+                f"grid={grid} has {nf * nh * nw} cells, but there are n={x.shape[1]} tokens; pass the grid of these"
             )
         x = rearrange(x, "b (f s) d -> (b f) s d", f=nf)
         x = x + self.space(x)

@@ -207,7 +207,7 @@ def test_learning_rate_warms_up_holds_and_falls_to_zero():
     rates = [learning_rate(step, config) for step in range(101)]
     assert rates[0] == pytest.approx(0.01) and rates[9] == rates[59] == 0.1
     assert rates[80] == pytest.approx(0.05) and rates[100] == 0
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_ema_closed_form():

@@ -97,8 +97,15 @@ def cache_latents(preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device
         vae.fit_scale(torch.cat(latents[:8]))
         mean, scale = vae.latent_mean.cpu(), vae.latent_scale.cpu()
         latents = torch.cat([((z - mean) * scale).half() for z in latents])
-        save_tensors(path, {"latents": latents, "latent_mean": mean, "latent_scale": scale}, {"clips": preset.clips})
-    tensors, _ = load_tensors(path)
+        save_tensors(
+            path,
+            {"latents": latents, "latent_mean": mean, "latent_scale": scale},
+            {"clips": preset.clips, "seed": seed},
+        )
+    tensors, meta = load_tensors(path)
+    if (meta["clips"], meta["seed"]) != (preset.clips, seed):
+        kept = f"clips={meta['clips']} and seed={meta['seed']}"
+        raise InputError(f"{path} holds the latents of {kept}; resume with these, or choose another --out")
     vae.latent_mean.copy_(tensors["latent_mean"])
     vae.latent_scale.copy_(tensors["latent_scale"])
     return tensors["latents"].to(device)

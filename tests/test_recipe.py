@@ -88,6 +88,12 @@ def test_a_folder_with_a_run_is_not_overwritten(run):
     assert run.read_bytes() == before
 
 
+@pytest.mark.parametrize("other", [{"clips": 25}, {"seed": 1}])
+def test_resuming_with_other_clips_or_seed_is_refused(run, other):
+    with pytest.raises(InputError, match="holds the latents of clips=24 and seed=0; resume with these"):
+        train("mini", run.parent, resume=True, compile=False, **other)
+
+
 def test_a_second_run_in_the_folder_is_refused(tmp_path):
     with locked(tmp_path), pytest.raises(TrainingError, match="in use by another run"):
         train("mini", tmp_path, compile=False)

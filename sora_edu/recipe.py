@@ -12,16 +12,17 @@ import torch
 from tqdm.auto import tqdm
 
 from sora_edu.captions import caption
-from sora_edu.checkpoint import load_tensors, load_weights, save_tensors
+from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import PRESETS, Preset
-from sora_edu.dit import TextToVideo
+from sora_edu.dit import TextToVideo, VideoDiTBlock
 from sora_edu.errors import InputError
 from sora_edu.flow import flow_loss
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.render import render
+from sora_edu.text import TextBlock
 from sora_edu.tokenizer import Tokenizer
 from sora_edu.training import Stage, autocast, can_compile, check_disk, fit, locked, step_generator
-from sora_edu.vae import VideoVAE, psnr, vae_loss
+from sora_edu.vae import ResBlock, VideoVAE, psnr, vae_loss
 from sora_edu.world import State, sample_state
 
 SHARD = 500  # clips drawn and encoded at a time
@@ -51,8 +52,6 @@ def train_vae(preset: Preset, out: Path, *, seed: int, resume: bool, device: tor
         sample_state(32, preset.world, split="heldout", generator=step_generator(seed, 5, 0)), preset.world
     )
     if compiled:
-        from sora_edu.vae import ResBlock
-
         compile_blocks(vae, (ResBlock,))
 
     def losses(module, generator):
@@ -133,9 +132,6 @@ def train_dit(
     model = TextToVideo(preset.dit, preset.text, len(tokenizer)).to(device)
     sampler = Pipeline(preset, vae, copy.deepcopy(model), tokenizer)
     if compiled:
-        from sora_edu.dit import VideoDiTBlock
-        from sora_edu.text import TextBlock
-
         compile_blocks(model, (VideoDiTBlock, TextBlock))
 
     def losses(module, generator):
@@ -227,6 +223,5 @@ def export(preset: Preset, vae: VideoVAE, model: TextToVideo, path: Path) -> Pat
         f"model.{k}": v for k, v in model.state_dict().items()
     }
     save_tensors(path, tensors, model_metadata(preset, Tokenizer()))
-    pipeline = Pipeline.load(path)  # what was written is what will be read
-    load_weights(pipeline.vae, tensors, prefix="vae.", source=str(path))
+    Pipeline.load(path)  # what was written is what will be read, or this says what is wrong with it
     return path

@@ -40,10 +40,8 @@ class Stage:
     module: nn.Module
     losses: Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
     config: TrainConfig
-    look: Callable[[nn.Module, int], dict] | None = (
-        None  # every `look_every` steps: samples of the EMA, figures for the log
-    )
-    look_every: int = 1000
+    look: Callable[[nn.Module, int], dict] | None = None  # samples of the EMA and figures for the log
+    look_every: int = 1000  # steps between looks
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -94,11 +94,12 @@ class DiTConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One stage of training: AdamW with warm-up and a decay to zero."""
+    """One stage of training: AdamW, or Muon and AdamW, with warm-up and a decay to zero."""
 
     steps: int  # optimiser steps
     batch: int  # clips a step
-    lr: float  # peak learning rate
+    lr: float  # peak learning rate of AdamW
+    muon_lr: float = 0.0  # peak rate of Muon for the matrices inside the blocks; 0 leaves them to AdamW
     warmup: int = 200  # steps of linear warm-up
     decay: float = 0.3  # last share of the steps, over which the rate falls linearly to zero
     weight_decay: float = 0.01
@@ -114,6 +115,8 @@ class TrainConfig:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1")
         if not 0 < self.lr < 1:
             raise InputError(f"lr={self.lr} must lie between 0 and 1, such as 1e-3")
+        if not 0 <= self.muon_lr < 1:
+            raise InputError(f"muon_lr={self.muon_lr} must lie between 0 and 1, such as 2e-3, or be 0 for AdamW alone")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,7 @@ class Preset:
     dit_train: TrainConfig
     kl_weight: float = 5e-5  # weight of the KL term, per latent value
     clips: int = 40_000  # clips whose latents are cached for the transformer
+    orbit_weight: float = 3.0  # how often an object orbits, against 1 for any other motion: the hardest to learn
     caption_dropout: float = 0.1  # share of captions replaced by the empty one, for guidance
     shift: float = 2.0  # how far diffusion times lean towards noise, in training and sampling: motion is decided there
     description: str = field(default="", compare=False)
@@ -139,7 +143,7 @@ TINY = Preset(
     text=TextConfig(),
     dit=DiTConfig(),
     vae_train=TrainConfig(steps=4500, batch=8, lr=8e-4, ema=0.998, decay=0.4),
-    dit_train=TrainConfig(steps=3500, batch=64, lr=1e-3, ema=0.999, decay=0.4),
+    dit_train=TrainConfig(steps=3500, batch=64, lr=1e-3, muon_lr=3e-3, ema=0.998, decay=0.4),
     clips=24_000,
     description="17x32x32, one object or two, for a laptop",
 )
@@ -150,7 +154,7 @@ COMPACT = Preset(
     text=TextConfig(),
     dit=DiTConfig(width=384, depth=10, heads=12),
     vae_train=TrainConfig(steps=20_000, batch=32, lr=1e-3, ema=0.999, decay=0.4),
-    dit_train=TrainConfig(steps=30_000, batch=256, lr=1e-3, ema=0.9995, decay=0.4),
+    dit_train=TrainConfig(steps=30_000, batch=256, lr=1e-3, muon_lr=3e-3, ema=0.9995, decay=0.4),
     clips=200_000,
     description="17x64x64, the whole world, for one GPU; not yet trained",
 )

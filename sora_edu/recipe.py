@@ -55,7 +55,10 @@ def train_vae(preset: Preset, out: Path, *, seed: int, resume: bool, device: tor
         compile_blocks(vae, (ResBlock,))
 
     def losses(module, generator):
-        video = render(sample_state(preset.vae_train.batch, preset.world, generator=generator), preset.world)
+        state = sample_state(
+            preset.vae_train.batch, preset.world, orbit_weight=preset.orbit_weight, generator=generator
+        )
+        video = render(state, preset.world)
         return vae_loss(module, video, kl_weight=preset.kl_weight, generator=generator)
 
     def look(ema, step):
@@ -80,7 +83,8 @@ def shard_states(preset: Preset, seed: int) -> Iterator[State]:
     """The states of the cached clips, shard by shard; they depend on the seed alone."""
     for shard in range(-(-preset.clips // SHARD)):
         count = min(SHARD, preset.clips - shard * SHARD)
-        yield sample_state(count, preset.world, generator=step_generator(seed, 2, shard))
+        generator = step_generator(seed, 2, shard)
+        yield sample_state(count, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
 
 
 @torch.no_grad()

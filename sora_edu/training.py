@@ -1,4 +1,4 @@
-"""One training loop for the VAE and the transformer: AdamW, warm-up, EMA, mixed precision, exact resume.
+"""One training loop for the VAE and the transformer: warm-up, EMA, mixed precision, exact resume.
 
 Every step draws its randomness from a generator seeded by (seed, stage, step), so a run that was killed and
 resumed goes on bit by bit as if nothing had happened.
@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TrainConfig
 from sora_edu.errors import CheckpointError, TrainingError
+from sora_edu.optimiser import make_optimisers, pack_optimisers, set_rates, unpack_optimisers
 
 BAD_STEPS = 5  # steps in a row that may be skipped because loss or gradient are not finite
 
@@ -44,11 +45,11 @@ class Stage:
     look_every: int = 1000  # steps between looks
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rate at a step: linear warm-up, flat, then linear to zero over the last share ``decay`` of the steps."""
+def rate_share(step: int, config: TrainConfig) -> float:
+    """Share of the peak rate at a step: linear warm-up, 1, then linear to zero over the last share ``decay``."""
     up = min(1.0, (step + 1) / max(1, config.warmup))
     down = min(1.0, (config.steps - step) / max(1.0, config.decay * config.steps))
-    return config.lr * min(up, down)
+    return min(up, down)
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -131,27 +132,23 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-def pack_state(module: nn.Module, ema: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All tensors of a training state under flat names: model.*, ema.*, optimiser.<index>.*."""
+def pack_state(module: nn.Module, ema: nn.Module, optimisers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """All tensors of a training state under flat names: model.*, ema.*, optimiser.*."""
     tensors = {f"model.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
-    for index, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{k}": v for k, v in values.items()}
+    tensors |= pack_optimisers(optimisers)
     return {k: v.clone() if v.ndim == 0 else v for k, v in tensors.items()}
 
 
 def unpack_state(
-    tensors: dict[str, Tensor], module: nn.Module, ema: nn.Module, optimiser: torch.optim.Optimizer
+    tensors: dict[str, Tensor], module: nn.Module, ema: nn.Module, optimisers: list[torch.optim.Optimizer]
 ) -> None:
     """Put a packed state back; a missing or foreign part is refused."""
     try:
         for prefix, target in (("model.", module), ("ema.", ema)):
             target.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        state = optimiser.state_dict()
-        for index in range(len(list(module.parameters()))):
-            state["state"][index] = {k: tensors[f"optimiser.{index}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq")}
-        optimiser.load_state_dict(state)
-    except (RuntimeError, KeyError) as error:
+        unpack_optimisers(tensors, optimisers)
+    except RuntimeError as error:
         raise CheckpointError(f"the saved training state does not fit this model: {str(error)[:300]}") from error
 
 
@@ -201,26 +198,23 @@ def fit(stage: Stage, folder: Path, *, seed: int = 0, resume: bool = False) -> n
     device = next(module.parameters()).device
     ema = copy.deepcopy(module).requires_grad_(False).eval()
     parameters = list(module.parameters())
-    optimiser = torch.optim.AdamW(
-        parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
-    )
+    optimisers = make_optimisers(module, config)
     metrics, first, seconds, bad = folder / "metrics.jsonl", 0, 0.0, 0
     if resume and (saved := newest_state(folder, stage.name)):
         tensors, meta = saved
-        unpack_state(tensors, module, ema, optimiser)
+        unpack_state(tensors, module, ema, optimisers)
         first, seconds, bad = meta["step"], meta["seconds"], meta["bad"]
     truncate_metrics(metrics, stage.name, first)
 
     def save(step: int) -> None:
         path = folder / f"{stage.name}.state{step // config.save_every % 2}.safetensors"
-        save_tensors(path, pack_state(module, ema, optimiser), {"step": step, "seconds": seconds, "bad": bad})
+        save_tensors(path, pack_state(module, ema, optimisers), {"step": step, "seconds": seconds, "bad": bad})
 
     bar = tqdm(range(first, config.steps), initial=first, total=config.steps, desc=stage.name, mininterval=5)
     with Interrupt() as interrupt:
         for step in bar:
             started = time.perf_counter()
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, config)
+            set_rates(optimisers, rate_share(step, config))
             try:
                 with autocast(device):
                     losses = stage.losses(module, step_generator(seed, stage.number, step, device))
@@ -232,12 +226,13 @@ def fit(stage: Stage, folder: Path, *, seed: int = 0, resume: bool = False) -> n
                 raise
             norm = float(nn.utils.clip_grad_norm_(parameters, config.clip))
             if math.isfinite(norm) and math.isfinite(losses["loss"].detach()):
-                optimiser.step()
+                for optimiser in optimisers:
+                    optimiser.step()
                 update_ema(ema, module, min(config.ema, (1 + step) / (10 + step)))
                 bad = 0
             else:
                 bad += 1
-            optimiser.zero_grad()
+            module.zero_grad()
             if bad > BAD_STEPS:
                 raise TrainingError(
                     f"{stage.name}: loss or gradient not finite for {bad} steps up to {step}; lower lr={config.lr:g}"

@@ -205,12 +205,14 @@ def sample_state(
     *,
     split: str = "train",
     scene: str | None = None,
+    orbit_weight: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> State:
     """Draw the exact states of ``n`` clips: what each object is, and where it is at each frame.
 
-    Every object of a clip is drawn from the combinations of the split (see ``combinations``). ``scene`` fixes
-    one of SCENES; otherwise the shares of the config decide. Raises InputError for an unknown split or scene.
+    Every object of a clip is drawn from the combinations of the split (see ``combinations``), those that orbit
+    ``orbit_weight`` times as often as the others. ``scene`` fixes one of SCENES; otherwise the shares of the config
+    decide. Raises InputError for an unknown split or scene.
     """
     config = config or WorldConfig()
     if n < 1:
@@ -226,7 +228,9 @@ def sample_state(
         table = combinations(split).to(device)
         allowed = torch.tensor([MOTIONS.index(m) for m in mask_motions], device=device)
         table = table[torch.isin(table[:, 2], allowed)]
-        return table[(rand(count) * len(table)).long()].unbind(1)
+        weight = torch.where(table[:, 2] == MOTIONS.index("orbits"), orbit_weight, 1.0).cumsum(0)
+        rows = torch.searchsorted(weight, rand(count) * weight[-1], right=True).clamp(max=len(table) - 1)
+        return table[rows].unbind(1)
 
     kind = rand(n)
     scenes = torch.where(

@@ -17,9 +17,9 @@ from sora_edu.training import (
     append_metrics,
     check_disk,
     fit,
-    learning_rate,
     locked,
     newest_state,
+    rate_share,
     step_generator,
     truncate_metrics,
     update_ema,
@@ -131,7 +131,7 @@ def test_a_damaged_newest_state_falls_back_loudly(whole, tmp_path):
         fit(stage(), tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("part", ["ema.0.weight", "optimiser.2.exp_avg", "model.2.bias"])
+@pytest.mark.parametrize("part", ["ema.0.weight", "optimiser.adamw.2.exp_avg", "model.2.bias"])
 def test_a_missing_part_is_refused(tmp_path, part):
     fit(stage(), tmp_path)
     for path in tmp_path.glob("*.state?.safetensors"):
@@ -162,7 +162,7 @@ def test_a_few_bad_steps_are_skipped(tmp_path):
         return {"loss": (module(x) - x[:, :2]).square().mean() * (float("inf") if len(calls) in (3, 4, 9) else 1)}
 
     fit(stage(losses=losses), tmp_path)
-    assert newest(tmp_path)["optimiser.0.step"] == 37
+    assert newest(tmp_path)["optimiser.adamw.0.step"] == 37
 
 
 def test_out_of_memory_names_a_batch_that_is_smaller(tmp_path):
@@ -202,11 +202,11 @@ def test_a_full_disk_is_refused_early(tmp_path):
     check_disk(tmp_path / "deep" / "run", 1)
 
 
-def test_learning_rate_warms_up_holds_and_falls_to_zero():
+def test_rate_share_warms_up_holds_and_falls_to_zero():
     config = TrainConfig(steps=100, batch=1, lr=0.1, warmup=10, decay=0.4)
-    rates = [learning_rate(step, config) for step in range(101)]
-    assert rates[0] == pytest.approx(0.01) and rates[9] == rates[59] == 0.1
-    assert rates[80] == pytest.approx(0.05) and rates[100] == 0
+    rates = [rate_share(step, config) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[59] == 1
+    assert rates[80] == pytest.approx(0.5) and rates[100] == 0
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
@@ -235,7 +235,7 @@ def test_a_cut_line_of_metrics_is_dropped(tmp_path):
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 9]
 
 
-@pytest.mark.parametrize(("field", "value"), [("steps", 0), ("batch", -1), ("lr", 0.0), ("lr", 2.0)])
+@pytest.mark.parametrize(("field", "value"), [("steps", 0), ("batch", -1), ("lr", 0.0), ("lr", 2.0), ("muon_lr", -1.0)])
 def test_settings_that_cannot_train_are_refused(field, value):
     with pytest.raises(InputError, match=f"{field}={value}"):
         TrainConfig(**{"steps": 1, "batch": 1, "lr": 0.1, field: value})

@@ -266,3 +266,13 @@ def test_bad_requests_are_refused():
         WorldConfig(frames=0)
     with pytest.raises(InputError, match=r"pair_fraction=0.8, pan_fraction=0.3: shares must add up"):
         WorldConfig(pair_fraction=0.8, pan_fraction=0.3)
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_orbit_weight_is_how_often_orbits_come_against_another_motion(weight):
+    state = sample_state(20_000, orbit_weight=weight, generator=torch.Generator().manual_seed(3))
+    table = combinations("train")
+    orbits = MOTIONS.index("orbits")
+    seen, other = (state.motion[:, 0] == orbits).sum(), (state.motion[:, 0] != orbits).sum()
+    rows, rest = (table[:, 2] == orbits).sum(), (table[:, 2] != orbits).sum()
+    assert float(seen / rows / (other / rest)) == pytest.approx(weight, rel=0.08)

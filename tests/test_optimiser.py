@@ -1,0 +1,136 @@
+import pytest
+import torch
+from torch import nn
+
+from sora_edu.config import COMPACT, TINY, TrainConfig
+from sora_edu.dit import TextToVideo, VideoDiTBlock
+from sora_edu.errors import CheckpointError
+from sora_edu.optimiser import hidden_matrices, make_optimisers, pack_optimisers, set_rates, unpack_optimisers
+from sora_edu.training import Stage, fit, newest_state
+from sora_edu.vae import VideoVAE
+
+BOTH = TrainConfig(steps=12, batch=8, lr=1e-2, muon_lr=2e-2, warmup=2, save_every=4, log_every=1, ema=0.9)
+
+
+class Toy(nn.Module):
+    """Two blocks between a first and a last layer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head = nn.Linear(5, 6), nn.Linear(6, 2)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 6)) for _ in range(2))
+
+    def forward(self, x):
+        x = self.embed(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x)
+
+
+def losses(module, generator):
+    x = torch.randn(8, 5, generator=generator)
+    return {"loss": (module(x) - x[:, :2]).square().mean()}
+
+
+def trained(steps: int, config: TrainConfig = BOTH) -> tuple[Toy, list]:
+    toy = Toy()
+    optimisers = make_optimisers(toy, config)
+    for step in range(steps):
+        losses(toy, torch.Generator().manual_seed(step))["loss"].backward()
+        for optimiser in optimisers:
+            optimiser.step()
+        toy.zero_grad()
+    return toy, optimisers
+
+
+def test_hidden_matrices_are_the_linear_weights_of_the_blocks_and_nothing_else():
+    toy = Toy()
+    expected = [toy.blocks[0][1].weight, toy.blocks[1][1].weight]
+    assert [id(p) for p in hidden_matrices(toy)] == [id(p) for p in expected]
+    with torch.device("meta"):
+        model = TextToVideo(TINY.dit, TINY.text, 50)
+        blocks = [module for module in model.modules() if isinstance(module, VideoDiTBlock)]
+        tables = {id(block.table) for block in blocks}
+        chosen = {id(p) for p in hidden_matrices(model)}
+        assert chosen and not chosen & (tables | {id(model.dit.head.weight), id(model.dit.embed.weight)})
+        assert hidden_matrices(VideoVAE(TINY.vae)) == []
+
+
+@pytest.mark.parametrize("preset", [TINY, COMPACT])
+def test_every_parameter_has_exactly_one_optimiser(preset):
+    with torch.device("meta"):
+        model = TextToVideo(preset.dit, preset.text, 50)
+    optimisers = make_optimisers(model, preset.dit_train)
+    held = [id(p) for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.parameters())
+
+
+def test_a_rate_of_zero_leaves_all_to_adamw():
+    config = TrainConfig(steps=1, batch=1, lr=1e-3)
+    assert [type(o).__name__ for o in make_optimisers(Toy(), config)] == ["AdamW"]
+
+
+def test_muon_moves_all_directions_of_a_matrix_alike_and_adamw_does_not():
+    u, _, v = torch.linalg.svd(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)))
+    gradient = u @ torch.diag(torch.tensor([10.0, 5, 2, 1, 0.5, 0.2])) @ v
+    spread = {}
+    for name, muon_lr in (("muon", 1e-2), ("adamw", 0.0)):
+        toy = Toy()
+        weight = toy.blocks[0][1].weight
+        before = weight.detach().clone()
+        weight.grad = gradient.clone()
+        for optimiser in make_optimisers(toy, TrainConfig(steps=1, batch=1, lr=1e-2, muon_lr=muon_lr)):
+            optimiser.step()
+        sizes = torch.linalg.svdvals(weight.detach() - before)
+        spread[name] = float(sizes[0] / sizes[-1])
+    assert spread["muon"] < 2.5 < spread["adamw"]
+
+
+def test_set_rates_scales_each_by_its_own_peak():
+    optimisers = make_optimisers(Toy(), BOTH)
+    set_rates(optimisers, 0.25)
+    rates = {type(o).__name__: o.param_groups[0]["lr"] for o in optimisers}
+    assert rates == {"Muon": pytest.approx(5e-3), "AdamW": pytest.approx(2.5e-3)}
+
+
+def test_packed_tensors_come_back_bit_by_bit():
+    _, old = trained(3)
+    packed = {k: v.clone() for k, v in pack_optimisers(old).items()}
+    assert {name.split(".")[1] for name in packed} == {"muon", "adamw"}
+    new = make_optimisers(Toy(), BOTH)
+    unpack_optimisers(packed, new)
+    again = pack_optimisers(new)
+    assert again.keys() == packed.keys() and all(torch.equal(again[k], packed[k]) for k in packed)
+
+
+def test_a_missing_or_foreign_tensor_is_refused():
+    _, old = trained(2)
+    packed = pack_optimisers(old)
+    for name in ("optimiser.muon.1.momentum_buffer", "optimiser.adamw.0.exp_avg_sq"):
+        with pytest.raises(CheckpointError, match=f"does not fit this model: no {name}"):
+            unpack_optimisers({k: v for k, v in packed.items() if k != name}, make_optimisers(Toy(), BOTH))
+    adamw_alone = make_optimisers(Toy(), TrainConfig(steps=1, batch=1, lr=1e-2))
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        unpack_optimisers(packed, adamw_alone)
+
+
+def test_a_run_with_muon_resumes_bit_by_bit(tmp_path):
+    def stage(stop=None):
+        def until(module, generator):
+            until.calls += 1
+            if until.calls == stop:
+                raise KeyboardInterrupt
+            return losses(module, generator)
+
+        until.calls = 0
+        return Stage("toy", 1, Toy(), until, BOTH)
+
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    fit(stage(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(stage(stop=8), tmp_path / "cut")
+    fit(stage(), tmp_path / "cut", resume=True)
+    whole, cut = (newest_state(tmp_path / name, "toy")[0] for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys() and all(torch.equal(whole[k], cut[k]) for k in whole)

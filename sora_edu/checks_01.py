@@ -13,14 +13,17 @@ from sora_edu.grading import (
     Wrong,
     all_right,
     as_number,
+    call_answer,
     check_function,
     check_number,
+    not_a_function,
     right,
     unanswered,
     wrong,
 )
+from sora_edu.paths import TICKS
 from sora_edu.render import render
-from sora_edu.world import TICKS, combinations, make_state
+from sora_edu.world import combinations, make_state
 
 # --- exercise 1: coverage ---------------------------------------------------------------------------------------------
 
@@ -105,18 +108,13 @@ def name_of_motion(answer: object) -> str | None:
 
 def falls_or_moves_down(function: object) -> Result:
     """A function that names the motion of heights ``y`` (a tensor, down, one a tick): "falls" or "moves down"."""
-    if unanswered(function):
-        return Result("not answered yet")
-    if not callable(function):
-        return wrong(f"got a {type(function).__name__}, expected a function of the heights y")
+    if (refusal := not_a_function(function, "a function of the heights y")) is not None:
+        return refusal
     answers, paths = [], height_paths()
     for y, _ in paths:
-        try:
-            value = function(y.clone())
-        except Exception as error:  # whatever a learner's function raises is part of its answer
-            return wrong(f"on 17 heights it raised {type(error).__name__}: {error}")
-        if unanswered(value):
-            return Result("not answered yet")
+        value = call_answer(function, [y], "on 17 heights it")
+        if isinstance(value, Result):
+            return value
         if name_of_motion(value) is None:
             return wrong(f'it returned {value!r}; return "falls" or "moves down"')
         answers.append(name_of_motion(value) == "falls")
@@ -209,17 +207,12 @@ def throw_path(path: object) -> Result:
 
 def throw_caption(words: object) -> Result:
     """A caption that names colour, shape and motion, for hidden shapes and colours."""
-    if unanswered(words):
-        return Result("not answered yet")
-    if not callable(words):
-        return wrong(f"the caption: got a {type(words).__name__}, expected a function of (shape, colour)")
+    if (refusal := not_a_function(words, "a function of (shape, colour) for the caption")) is not None:
+        return refusal
     for shape, colour in (("circle", "red"), ("star", "orange"), ("ring", "purple")):
-        try:
-            text = words(shape, colour)
-        except Exception as error:  # whatever a learner's function raises is part of its answer
-            return wrong(f"the caption of ({shape!r}, {colour!r}) raised {type(error).__name__}: {error}")
-        if unanswered(text):
-            return Result("not answered yet")
+        text = call_answer(words, [shape, colour], f"the caption of ({shape!r}, {colour!r})")
+        if isinstance(text, Result):
+            return text
         if not isinstance(text, str):
             return wrong(f"the caption is a {type(text).__name__}, expected a sentence")
         text = " ".join(text.lower().strip(" .!").split())
@@ -294,17 +287,12 @@ def falling_clips() -> list[tuple[Tensor, float, str]]:
 
 def recover_g(function: object) -> Result:
     """A function that reads g (units a tick squared) from the pixels of a clip ``1 3 f h w``."""
-    if unanswered(function):
-        return Result("not answered yet")
-    if not callable(function):
-        return wrong(f"got a {type(function).__name__}, expected a function of a clip")
+    if (refusal := not_a_function(function, "a function of a clip")) is not None:
+        return refusal
     for clip, g, what in falling_clips():
-        try:
-            value = function(clip.clone())
-        except Exception as error:  # whatever a learner's function raises is part of its answer
-            return wrong(f"on a clip of {what} it raised {type(error).__name__}: {error}")
-        if unanswered(value):
-            return Result("not answered yet")
+        value = call_answer(function, [clip], f"on a clip of {what} it")
+        if isinstance(value, Result):
+            return value
         number = as_number(value)
         if number is None:
             return wrong(f"on a clip of {what} it returned a {type(value).__name__}, expected one number")

@@ -3,13 +3,11 @@
 Heavy imports stand inside the functions, so that `--help`, `--version` and a mistyped option answer at once.
 """
 
-import json
-import os
 import re
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
+from json import dumps
 from pathlib import Path
 from typing import Literal
 
@@ -58,20 +56,6 @@ def write_clip(video, path: Path, *, fps: float = 8) -> None:
     for note in save_clip(video, path, fps=fps):
         print(f"note: {path}: {note}", file=sys.stderr)
     print(path)
-
-
-def write_json(data: dict, path: Path) -> None:
-    """Write beside the target and rename, so that a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=2)
-            file.write("\n")
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
 
 
 MEANS = {"velocity_error": "units a tick", "centroid_error": "units", "psnr": "dB"}  # the other intervals are of shares
@@ -199,12 +183,13 @@ def evaluate(
         seed: Chooses the prompts and the noise.
     """
     check_seed(seed)
+    from sora_edu.checkpoint import write_atomically
     from sora_edu.evaluate import evaluate_checkpoint
 
     results = evaluate_checkpoint(checkpoint, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed)
     print(as_table(results))
     if json is not None:
-        write_json(results, json)
+        write_atomically(json, (dumps(results, indent=2) + "\n").encode())
         print(json)
 
 

@@ -168,6 +168,26 @@ def check_array(
     return wrong(f"the shape is right, but only {share:.0%} of the values are. {hint}")
 
 
+def not_a_function(answer: object, expected: str) -> Result | None:
+    """The verdict on an answer that is missing or cannot be called; None where it can."""
+    if unanswered(answer):
+        return Result("not answered yet")
+    return None if callable(answer) else wrong(f"got a {type(answer).__name__}, expected {expected}")
+
+
+def call_answer(function: Callable, arguments: Sequence, told: str, hint: str = "") -> object:
+    """What a learner's function returns for copies of the arguments; a Result where it raises or is not filled in.
+
+    Copies, so that a function that writes on its input harms nobody. ``told`` begins the sentence about an error.
+    """
+    copies = [part.clone() if torch.is_tensor(part) else part for part in arguments]
+    try:
+        value = function(*copies)
+    except Exception as error:  # whatever a learner's function raises is part of its answer
+        return wrong(f"{told} raised {type(error).__name__}: {error}. {hint}".strip())
+    return Result("not answered yet") if unanswered(value) else value
+
+
 def check_function(
     function: object,
     reference: Callable,
@@ -181,20 +201,14 @@ def check_function(
     """Run a learner's function on hidden inputs and compare it with ``reference`` by value on every one.
 
     A ``Wrong`` whose answer is a function names the misconception where the learner's function does the same on a
-    case that tells the two apart. Tensors are copied first, so a function that writes on its input harms nobody.
+    case that tells the two apart.
     """
-    if unanswered(function):
-        return Result("not answered yet")
-    if not callable(function):
-        return wrong(f"got a {type(function).__name__}, expected a function")
+    if (refusal := not_a_function(function, "a function")) is not None:
+        return refusal
     for case in cases:
-        expected, copies = reference(*case), [part.clone() if torch.is_tensor(part) else part for part in case]
-        try:
-            value = function(*copies)
-        except Exception as error:  # whatever a learner's function raises is part of its answer
-            return wrong(f"on {describe(case)} it raised {type(error).__name__}: {error}. {hint}")
-        if unanswered(value):
-            return Result("not answered yet")
+        expected, value = reference(*case), call_answer(function, case, f"on {describe(case)} it", hint)
+        if isinstance(value, Result):
+            return value
         for known in wrongs:
             twin = known.answer(*case)
             if same(value, twin, tolerance) and not same(expected, twin, tolerance):

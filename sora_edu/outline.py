@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sora_edu.config import SHAPES, SIZES
 from sora_edu.motions import UNCLEAR
+from sora_edu.paths import RADIUS
 from sora_edu.render import coverage
-from sora_edu.world import RADIUS
 
 # The area that each shape covers at radius 1, and so the radius that it must have to cover a measured area.
 AREA = {

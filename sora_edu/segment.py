@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sora_edu.config import BACKGROUNDS, COLOURS
 from sora_edu.motions import NOTHING, UNCLEAR
+from sora_edu.paths import TICKS
 from sora_edu.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_DEPTH, STRIPE_PERIOD
-from sora_edu.world import TICKS
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 
 from sora_edu import checks_01 as checks
 from sora_edu.motions import least_squares
-from sora_edu.world import TICKS
+from sora_edu.paths import TICKS
 
 
 def says(result, *parts: str) -> bool:

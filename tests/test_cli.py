@@ -269,15 +269,6 @@ def test_evaluate_prints_the_figures_and_writes_them(run, monkeypatch, tmp_path)
     assert calls == [("tiny", dict(split="heldout", n=8, steps=25, cfg_scale=3.0, seed=0))]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    file = tmp_path / "figures.json"
-    cli.write_json({"n": 1}, file)
-    with pytest.raises(TypeError):
-        cli.write_json({"n": object()}, file)
-    assert json.loads(file.read_text()) == {"n": 1}
-    assert list(tmp_path.iterdir()) == [file]
-
-
 # reconstruct
 
 

@@ -17,7 +17,8 @@ from sora_edu.config import (
     WorldConfig,
 )
 from sora_edu.errors import InputError
-from sora_edu.world import EXTENT, MARGIN, TICKS, State, cat_states, combinations, make_state, sample_state
+from sora_edu.paths import EXTENT, MARGIN, TICKS
+from sora_edu.world import State, cat_states, combinations, make_state, sample_state
 
 CANVASES = [(17, 32, 32), (33, 64, 64), (17, 32, 48), (5, 48, 32), (1, 32, 32)]
 

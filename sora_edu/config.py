@@ -142,8 +142,8 @@ TINY = Preset(
     vae=VAEConfig(),
     text=TextConfig(),
     dit=DiTConfig(),
-    vae_train=TrainConfig(steps=4500, batch=8, lr=8e-4, ema=0.998, decay=0.4),
-    dit_train=TrainConfig(steps=3500, batch=64, lr=1e-3, muon_lr=3e-3, ema=0.998, decay=0.4),
+    vae_train=TrainConfig(steps=6000, batch=8, lr=8e-4, ema=0.998, decay=0.4),
+    dit_train=TrainConfig(steps=3000, batch=64, lr=1e-3, muon_lr=3e-3, ema=0.998, decay=0.4),
     clips=24_000,
     description="17x32x32, one object or two, for a laptop",
 )

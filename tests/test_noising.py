@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sora_edu.errors import InputError
+from sora_edu.flow import interpolate, velocity_from_eps, x_0_from_velocity
 from sora_edu.noising import (
     alpha_bars,
     cosine_betas,
@@ -130,3 +131,51 @@ def test_a_step_that_is_not_one_per_sample_is_refused(unchecked):
 def test_a_schedule_without_steps_is_refused(betas, steps):
     with pytest.raises(InputError, match=f"steps={steps} is not at least 1; DDPM uses 1000"):
         betas(steps)
+
+
+# --- what lesson 07 builds on: eps, x_0 and velocity are one prediction, and steps can be jumped ----------------------
+
+
+def one_of_each(steps: list[int]):
+    """Data, noise and steps, one sample for each, in double precision, with the schedule."""
+    g, n = torch.Generator().manual_seed(7), len(steps)
+    x_0, eps = torch.randn(2, n, 3, 2, 4, 5, generator=g, dtype=torch.float64)
+    return x_0, torch.tensor(steps), eps, LINEAR.double()
+
+
+def test_a_prediction_of_either_gives_the_other():
+    x_0, s, eps, alpha_bar = one_of_each([1, 5, 260, 999, 1000])
+    x_s = q_sample(x_0, s, eps, alpha_bar)
+    guess = eps + 0.3 * x_0  # a wrong one: the two have to agree on what it means
+    guessed_x_0 = x_0_from_eps(x_s, guess, s, alpha_bar)
+    torch.testing.assert_close(eps_from_x_0(x_s, guessed_x_0, s, alpha_bar), guess)
+    torch.testing.assert_close(q_sample(guessed_x_0, s, guess, alpha_bar), x_s)
+
+
+def test_every_noised_sample_lies_on_the_linear_interpolant_but_for_its_scale():
+    x_0, s, eps, alpha_bar = one_of_each([1, 5, 260, 999, 1000])
+    kept = alpha_bar[s - 1]
+    scale = kept.sqrt() + (1 - kept).sqrt()
+    t = (1 - kept).sqrt() / scale
+    torch.testing.assert_close(((1 - t) / t) ** 2, snr(kept))
+    x_s = q_sample(x_0, s, eps, alpha_bar)
+    x_t = x_s / scale.view(-1, 1, 1, 1, 1)
+    torch.testing.assert_close(x_t, interpolate(x_0, eps, t))
+    for guess in (eps, eps + 0.01):  # flow and DDPM read the same data out of the same guess
+        by_velocity = x_0_from_velocity(x_t, velocity_from_eps(x_t, guess, t), t)
+        torch.testing.assert_close(by_velocity, x_0_from_eps(x_s, guess, s, alpha_bar))
+
+
+def test_with_the_true_noise_a_sample_jumps_between_any_two_steps():
+    x_0, s, eps, alpha_bar = one_of_each([1000, 900, 260, 50])
+    x_s, earlier = q_sample(x_0, s, eps, alpha_bar), torch.tensor([999, 1, 130, 49])
+    jumped = q_sample(x_0_from_eps(x_s, eps, s, alpha_bar), earlier, eps, alpha_bar)
+    torch.testing.assert_close(jumped, q_sample(x_0, earlier, eps, alpha_bar))
+
+
+@pytest.mark.parametrize(("step", "grows"), [(260, 1.005), (1000, 157.4)])
+def test_an_error_of_eps_grows_by_one_over_the_root_of_snr(step, grows):
+    x_0, s, eps, alpha_bar = one_of_each([step])
+    x_s = q_sample(x_0, s, eps, alpha_bar)
+    off = (x_0_from_eps(x_s, eps - 0.01, s, alpha_bar) - x_0) / 0.01
+    torch.testing.assert_close(off, torch.full_like(off, grows), rtol=1e-3, atol=0)

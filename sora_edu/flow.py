@@ -15,6 +15,7 @@ from sora_edu.errors import InputError
 from sora_edu.shapes import Times
 
 VelocityFn = Callable[[Tensor, Tensor], Tensor]  # (x_t: b ..., t: b) -> velocity: b ...
+EpsFn = Callable[[Tensor, Tensor], Tensor]  # (x_s: b ..., s: b whole numbers 1..1000) -> eps: b ...
 
 
 def over_batch(t: Times, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *ones"]:
@@ -178,3 +179,34 @@ def flip_time(velocity_fn: VelocityFn) -> VelocityFn:
         return -velocity_fn(x, 1 - tau)
 
     return flipped
+
+
+# --- the bridge to DDPM ----------------------------------------------------------------------------------------------
+
+
+def line_times(
+    alpha_bar: Float[Tensor, " steps"],
+) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:
+    """Return for every DDPM step s its time on the linear interpolant, and the scale between the two.
+
+    ``x_s = scale x_t`` with ``scale = sqrt(alpha_bar) + sqrt(1 - alpha_bar)`` and ``t = sqrt(1 - alpha_bar) / scale``:
+    the same mixture of data and noise, only longer. Element s - 1 belongs to step s.
+    """
+    signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    return noise / (signal + noise), signal + noise
+
+
+def velocity_fn_from_eps_fn(eps_fn: EpsFn, alpha_bar: Float[Tensor, " steps"]) -> VelocityFn:
+    """Make a DDPM noise prediction into a velocity for the linear interpolant, without training anything.
+
+    Each t is taken at the DDPM step whose line_times is nearest; t = 1 is the schedule's last step, which still
+    holds a trace of signal, so nothing is divided by zero.
+    """
+    times, scales = line_times(alpha_bar)
+
+    def velocity_fn(x_t: Tensor, t: Tensor) -> Tensor:
+        nearest = (t[:, None] - times.to(t)).abs().argmin(dim=1)  # s - 1, one per sample
+        scale = over_batch(scales.to(x_t)[nearest], x_t)
+        return velocity_from_eps(x_t, eps_fn(scale * x_t, nearest + 1), times.to(x_t)[nearest])
+
+    return velocity_fn

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sora_edu.errors import InputError
-from sora_edu.media_in import Clip, load_clip, load_image, load_media, load_video
+from sora_edu.media_in import Clip, fetched_clip, load_clip, load_image, load_media, load_video
 from sora_edu.media_out import Notes, save_clip, to_uint8
 from sora_edu.shapes import Video, check_frames
 
 __all__ = [
     "Clip",
+    "fetched_clip",
     "fit_video",
     "load_clip",
     "load_image",

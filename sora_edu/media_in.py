@@ -10,6 +10,7 @@ import os
 import stat
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import av
 import numpy as np
@@ -33,6 +34,8 @@ MOVING_FORMATS = ("PNG", "GIF", "WEBP", "AVIF")  # these may hold an animation
 # No playlist (concat, hls, dash): it would open other files. No EPS: Pillow would run Ghostscript on it.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,asf"
 PROTOCOLS = "none"
+FETCHED = Path(__file__).resolve().parent.parent / "data" / "fetched"  # git ignores it; data/fetch.py fills it
+FETCHED_NAMES = ("big_buck_bunny", "bikes", "carphone")
 
 Notes = tuple[str, ...]
 
@@ -102,6 +105,18 @@ def load_clip(path: str | os.PathLike, *, max_frames: int | None = None, short_s
     except Exception as cause:  # decoders raise nearly every kind: OSError, ValueError, SyntaxError, struct.error
         message = f"{path}: cannot be decoded ({cause}); it is damaged or cut short, so copy or export it again"
         raise MediaError(message) from cause
+
+
+def fetched_clip(name: str) -> Path | None:
+    """Return the path of a real clip that `python data/fetch.py` has fetched, or None where it has not.
+
+    name: "big_buck_bunny" (30 s, 1920x1080), "bikes" (640x272) or "carphone" (176x144); see data/README.md.
+    Raises InputError for any other name.
+    """
+    if name not in FETCHED_NAMES:
+        raise InputError(f"{name!r} is no clip that data/fetch.py fetches; use one of {', '.join(FETCHED_NAMES)}")
+    path = FETCHED / f"{name}.mp4"
+    return path if path.is_file() else None
 
 
 def _open_file(path: str | os.PathLike) -> io.BufferedReader:

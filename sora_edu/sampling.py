@@ -13,9 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sora_edu.errors import InputError
-from sora_edu.flow import VelocityFn, score_from_velocity, shift_times
+from sora_edu.flow import EpsFn, VelocityFn, score_from_velocity, shift_times
 
-EpsFn = Callable[[Tensor, Tensor], Tensor]  # (x_s: b ..., s: b whole numbers 1..1000) -> eps: b ...
 Callback = Callable[[int, float, Tensor, Tensor], object]  # (step, t, x_t, x_0_hat)
 
 

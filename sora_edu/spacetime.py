@@ -76,6 +76,22 @@ def unpatchify_video(tokens: Tokens, *, grid: Grid, pf: int, ph: int, pw: int) -
     return rearrange(tokens, order, nf=nf, nh=nh, pf=pf, ph=ph, pw=pw)
 
 
+def sliding_tubelets(video: Video, *, patch: tuple[int, int, int], stride: tuple[int, int, int]) -> Tokens:
+    """Cut boxes of patch = (pf, ph, pw) that start every ``stride`` frames, rows, columns, and so may overlap.
+
+    ``b c f h w`` to ``b n (pf ph pw c)``, n the product of (size - patch) / stride + 1 over f, h, w; with
+    stride = patch it is patchify_video. Raises InputError where frames or a border of pixels would be left over.
+    """
+    check_axes(video, "b c f h w")
+    boxes = video
+    for axis, (name, p, step) in enumerate(zip("fhw", patch, stride, strict=True), start=2):
+        size = video.shape[axis]
+        if step < 1 or p < 1 or size < p or (size - p) % step:
+            raise InputError(f"{name}={size} is not {p} + a multiple of {step}; crop, pad, or change the stride")
+        boxes = boxes.unfold(axis, p, step)
+    return rearrange(boxes, "b c nf nh nw pf ph pw -> b (nf nh nw) (pf ph pw c)")
+
+
 class TubeletEmbed(nn.Module):
     """Cut a video into tubelets, then map each to a token of ``width`` numbers; with pf = 1 an image too has tokens."""
 

@@ -6,7 +6,7 @@ import jaxtyping
 import pytest
 import torch
 
-from sora_edu import flow
+from sora_edu import flow, noising
 from sora_edu.errors import InputError
 
 SHAPE = (6, 3, 2, 4, 5)  # b c f h w, all unequal
@@ -178,3 +178,45 @@ def test_unknown_distribution_of_times_is_refused():
 def test_a_shift_that_is_not_positive_is_refused(shift):
     with pytest.raises(InputError, match=r"shift=.* is not a positive number; use 1"):
         flow.sample_times(4, shift=shift)
+
+
+# --- the bridge to DDPM ----------------------------------------------------------------------------------------------
+
+ALPHA_BAR = noising.alpha_bars(noising.linear_betas())
+
+
+def eps_fn(x_s, s):
+    """E[eps | x_s] of the Gaussian data under the DDPM schedule."""
+    kept = ALPHA_BAR.to(x_s)[s - 1].view(-1, *[1] * (x_s.ndim - 1))
+    return (1 - kept).sqrt() * (x_s - kept.sqrt() * MEAN) / (kept * STD**2 + 1 - kept)
+
+
+def test_a_noised_sample_of_ddpm_is_a_scaled_point_of_the_line():
+    x_0, eps, _ = draw(12, torch.float32)
+    s = torch.tensor([1, 2, 260, 500, 999, 1000])
+    times, scale = flow.line_times(ALPHA_BAR)
+    x_s = noising.q_sample(x_0, s, eps, ALPHA_BAR)
+    line = flow.interpolate(x_0, eps, times[s - 1])
+    torch.testing.assert_close(x_s, flow.over_batch(scale[s - 1], line) * line, atol=1e-5, rtol=0)
+
+
+def test_line_times_rise_and_cross_the_middle_where_signal_equals_noise():
+    times, scale = flow.line_times(ALPHA_BAR)
+    assert (times.diff() > 0).all() and 0 < times[0] < 0.02 and 0.99 < times[-1] < 1
+    assert times[258] < 0.5 < times[260] and scale.argmax() in (258, 259)  # the SNR crosses 1 at step 260
+
+
+def test_an_eps_net_becomes_the_velocity_of_the_same_data():
+    times, _ = flow.line_times(ALPHA_BAR.double())
+    s = torch.tensor([1, 100, 260, 500, 700, 950])
+    x_t = draw(13)[0]
+    velocity = flow.velocity_fn_from_eps_fn(eps_fn, ALPHA_BAR.double())(x_t, times[s - 1])
+    torch.testing.assert_close(velocity, exact_velocity(x_t, times[s - 1]), atol=1e-4, rtol=1e-4)
+
+
+def test_an_eps_net_is_asked_at_the_nearest_step_also_at_the_ends():
+    asked = []
+    fn = flow.velocity_fn_from_eps_fn(lambda x, s: asked.append(s) or torch.zeros_like(x), ALPHA_BAR)
+    velocity = fn(torch.ones(3, 2), torch.tensor([0.0, 0.5, 1.0]))
+    assert asked[0].tolist()[0] == 1 and asked[0].tolist()[2] == 1000 and abs(asked[0].tolist()[1] - 260) <= 1
+    assert velocity.isfinite().all() and not asked[0].is_floating_point()

@@ -1,13 +1,14 @@
 """Samplers against Gaussian data, for which velocity, noise prediction and the whole path are known in closed form."""
 
 import math
+from itertools import pairwise
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
 
-from sora_edu import noising, sampling
+from sora_edu import flow, noising, sampling
 from sora_edu.errors import InputError
 
 MEAN, STD = 0.7, 0.4  # data: N(MEAN, STD^2) in every element
@@ -208,3 +209,16 @@ def test_eta_outside_its_range_is_refused(eta):
 def test_a_shift_that_is_not_positive_is_refused(shift):
     with pytest.raises(InputError, match="shift="):
         run(sampling.euler, torch.zeros(1, 1), 5, shift=shift)
+
+
+def test_ddim_is_euler_on_the_line_at_the_same_steps():
+    """Divided by its scale, every DDIM iterate is Euler's: the two samplers are one, in two coordinates."""
+    kept = ALPHA_BAR.double()
+    times, scale = flow.line_times(kept)
+    x_s = torch.randn(20, 2, generator=seeded(15), dtype=torch.float64)
+    steps = sampling.step_grid(8, 1000)
+    x_t, as_velocity = x_s / scale[-1], flow.velocity_fn_from_eps_fn(eps_fn, kept)
+    grid = [*(times[s - 1].item() for s in steps[:-1]), 0.0]
+    for t, t_next in pairwise(grid):
+        x_t = x_t - (t - t_next) * as_velocity(x_t, x_t.new_full((20,), t))
+    torch.testing.assert_close(x_t, sampling.ddim(eps_fn, x_s, alpha_bar=kept, steps=8))

@@ -13,6 +13,7 @@ from sora_edu.spacetime import (
     TubeletEmbed,
     flat_frame_tokens,
     patchify_video,
+    sliding_tubelets,
     token_grid,
     uniform_frames,
     uniform_indices,
@@ -137,6 +138,40 @@ def test_flat_frames_of_all_frames_are_tubelets_of_depth_one():
     assert torch.equal(flat_frame_tokens(video, count=5, ph=2, pw=3), patchify_video(video, pf=1, ph=2, pw=3))
 
 
+@pytest.mark.parametrize("stride", [(2, 2, 3), (1, 2, 3), (2, 1, 1), (1, 2, 1)])
+def test_sliding_tubelets_are_the_boxes_that_start_at_every_stride(stride):
+    video, (pf, ph, pw) = random_video(2, 3, 6, 4, 9), (2, 2, 3)
+    starts = [range(0, size - p + 1, s) for size, p, s in zip((6, 4, 9), (pf, ph, pw), stride, strict=True)]
+    boxes = [video[:, :, f : f + pf, y : y + ph, x : x + pw] for f in starts[0] for y in starts[1] for x in starts[2]]
+    expected = torch.stack([box.permute(0, 2, 3, 4, 1).flatten(1) for box in boxes], dim=1)
+    assert torch.equal(sliding_tubelets(video, patch=(pf, ph, pw), stride=stride), expected)
+
+
+def test_sliding_tubelets_with_a_stride_of_a_patch_are_tubelets():
+    video = random_video(1, 3, 6, 4, 9)
+    tokens = sliding_tubelets(video, patch=(2, 2, 3), stride=(2, 2, 3))
+    assert torch.equal(tokens, patchify_video(video, pf=2, ph=2, pw=3))
+
+
+def test_overlap_in_time_only_has_seven_layers_of_sixteen_frames():
+    tokens = sliding_tubelets(torch.zeros(1, 1, 16, 8, 8), patch=(4, 4, 4), stride=(2, 4, 4))
+    assert tokens.shape == (1, 7 * 4, 64)
+
+
+@pytest.mark.parametrize(
+    ("patch", "stride", "message"),
+    [
+        ((4, 2, 3), (3, 2, 3), "f=6 is not 4 . a multiple of 3; crop, pad, or change the stride"),
+        ((2, 3, 3), (2, 2, 3), "h=4 is not 3 . a multiple of 2"),
+        ((2, 2, 10), (2, 2, 3), "w=9 is not 10 . a multiple of 3"),
+        ((2, 2, 3), (0, 2, 3), "f=6 is not 2 . a multiple of 0"),
+    ],
+)
+def test_strides_that_leave_something_over_are_refused(patch, stride, message):
+    with pytest.raises(InputError, match=message):
+        sliding_tubelets(torch.zeros(1, 3, 6, 4, 9), patch=patch, stride=stride)
+
+
 def test_tubelet_embed_is_a_strided_3d_convolution():
     embed, video = TubeletEmbed(3, 8, pf=2, ph=2, pw=4), random_video(2, 3, 4, 6, 12)
     kernel = embed.embed.weight.view(8, 2, 2, 4, 3).permute(0, 4, 1, 2, 3)  # d (pf ph pw c) to d c pf ph pw
@@ -171,6 +206,7 @@ def test_an_image_where_a_video_is_due_is_refused(unchecked):
     for call in (
         lambda: patchify_video(image, pf=1, ph=2, pw=2),
         lambda: flat_frame_tokens(image, count=1, ph=2, pw=2),
+        lambda: sliding_tubelets(image, patch=(1, 2, 2), stride=(1, 2, 2)),
         lambda: TubeletEmbed(3, 8, pf=1, ph=2, pw=2)(image),
     ):
         with pytest.raises(InputError, match=r"got 4 axes, \(1, 3, 4, 4\), instead of \(b c f h w\)"):

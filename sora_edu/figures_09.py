@@ -61,14 +61,14 @@ def show_toy(points: dict[int, Float[Tensor, "n 2"]], *, width: float = 7.5) -> 
 
 
 def show_similarity(vectors: Float[Tensor, "l d"], words: Sequence[str], *, width: float = 4.6) -> Picture:
-    """Cosine similarity of each pair of word vectors; the diagonal is 1."""
-    unit = torch.nn.functional.normalize(vectors, dim=-1)
+    """Cosine similarity of each pair of word vectors, once their common mean is taken away; the diagonal is 1."""
+    unit = torch.nn.functional.normalize(vectors - vectors.mean(0), dim=-1)
     figure, axes = panels(1, 1, width=width, aspect=0.85)
     ax = axes[0, 0]
-    shades = ax.imshow((unit @ unit.T).cpu().numpy(), cmap="magma", vmin=-0.3, vmax=1)
+    shades = ax.imshow((unit @ unit.T).cpu().numpy(), cmap="magma", vmin=-0.6, vmax=1)
     ax.set_xticks(range(len(words)), words, rotation=60, ha="right", fontsize=8)
     ax.set_yticks(range(len(words)), words, fontsize=8)
-    ax.set_title("cosine similarity of the words' vectors", fontsize=9)
+    ax.set_title("cosine similarity of the words' vectors, less their mean", fontsize=9)
     figure.colorbar(shades, ax=ax, shrink=0.8)
     return figure
 

@@ -134,6 +134,8 @@ class Preset:
     orbit_weight: float = 3.0  # how often an object orbits, against 1 for any other motion: the hardest to learn
     caption_dropout: float = 0.1  # share of captions replaced by the empty one, for guidance
     shift: float = 2.0  # how far diffusion times lean towards noise, in training and sampling: motion is decided there
+    steps: int = 25  # sampling steps where a call names none
+    cfg_scale: float = 3.0  # guidance where a call names none; 1 is none
     description: str = field(default="", compare=False)
 
 

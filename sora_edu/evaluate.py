@@ -104,8 +104,8 @@ def evaluate_pipeline(
     *,
     split: str,
     n: int = 512,
-    steps: int = 25,
-    cfg_scale: float = 3.0,
+    steps: int | None = None,
+    cfg_scale: float | None = None,
     seed: int = 0,
     floors: bool = True,
 ) -> dict:
@@ -114,7 +114,10 @@ def evaluate_pipeline(
     Velocity error is the RMS distance of a centre's velocity from the law of its motion, in units a tick, beside
     the same for rendered clips (the tracker's floor) and for their reconstructions (the VAE's floor). What the
     tracker gets right of those two, and its centroid error in units, stands under "rendered" and "reconstructed".
+    steps and cfg_scale are the preset's unless given.
     """
+    steps = pipeline.preset.steps if steps is None else steps
+    cfg_scale = pipeline.preset.cfg_scale if cfg_scale is None else cfg_scale
     state, said, prompts = prompts_of(split, n, pipeline.preset.world, seed=seed)
     started = time.perf_counter()
     clips = pipeline(prompts, steps=steps, cfg_scale=cfg_scale, seed=seed)
@@ -135,7 +138,13 @@ def evaluate_pipeline(
 
 
 def evaluate_checkpoint(
-    name_or_path: str | Path, *, split: str, n: int = 512, steps: int = 25, cfg_scale: float = 3.0, seed: int = 0
+    name_or_path: str | Path,
+    *,
+    split: str,
+    n: int = 512,
+    steps: int | None = None,
+    cfg_scale: float | None = None,
+    seed: int = 0,
 ) -> dict:
     """``evaluate_pipeline`` for a checkpoint by name or path."""
     pipeline = Pipeline.load(name_or_path)

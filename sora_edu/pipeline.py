@@ -107,18 +107,21 @@ class Pipeline:
         *,
         frames: int = 17,
         size: tuple[int, int] | None = None,
-        steps: int = 25,
-        cfg_scale: float = 3.0,
+        steps: int | None = None,
+        cfg_scale: float | None = None,
         seed: int = 0,
         sampler=euler,
         callback: Callback | None = None,
     ) -> Video:
         """Clips of the prompts, pixels in [-1, 1], float32 on the CPU.
 
+        steps and cfg_scale are the preset's unless given: 25 and 3 for a trained model, 4 and 1 for its student.
         Clip i starts from noise of (seed, i) whatever its neighbours are. Raises PromptError for a prompt that
         cannot be drawn, InputError for a size, steps or scale that does not fit; warns of unknown words.
         """
         prompts = [check_prompt(p) for p in ([prompts] if isinstance(prompts, str) else prompts)]
+        steps = self.preset.steps if steps is None else steps
+        cfg_scale = self.preset.cfg_scale if cfg_scale is None else cfg_scale
         shape = self.latent_shape(frames, size or (self.preset.world.height, self.preset.world.width))
         clips = []
         for start in range(0, len(prompts), BATCH):

@@ -54,7 +54,7 @@ class FakePipeline:
             raise KeyboardInterrupt
         if "bug" in prompts:
             raise RuntimeError("a fault of ours")
-        return torch.zeros(len(prompts), 3, frames, *size)
+        return torch.zeros(len(prompts), 3, frames, *(size or (32, 32)))
 
     def reconstruct(self, video):
         return video / 2
@@ -266,7 +266,7 @@ def test_evaluate_prints_the_figures_and_writes_them(run, monkeypatch, tmp_path)
         assert line in [" ".join(printed.split()) for printed in out.splitlines()]
     assert json.loads(file.read_text()) == RESULTS
     assert [path.name for path in file.parent.iterdir()] == ["figures.json"]
-    assert calls == [("tiny", dict(split="heldout", n=8, steps=25, cfg_scale=3.0, seed=0))]
+    assert calls == [("tiny", dict(split="heldout", n=8, steps=None, cfg_scale=None, seed=0))]
 
 
 # reconstruct

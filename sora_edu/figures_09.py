@@ -174,3 +174,55 @@ def show_guidance(measured: dict, *, width: float = 7.5) -> Picture:
     for ax in (left, right):
         ax.legend(fontsize=8, frameon=False)
     return figure
+
+
+# --- appendix: a student in four steps --------------------------------------------------------------------------------
+
+
+def show_walkers(ends: dict[str, Float[Tensor, "n 2"]], *, width: float = 7.5) -> Picture:
+    """Where the walks of several walkers end, over the orange line around *right* as it really is; red, the first's."""
+    axis = torch.linspace(-3.2, 3.2, 121)
+    plane = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
+    density = toy_log_density(plane, RIGHT).exp().reshape(121, 121).numpy()
+    figure, axes = panels(1, len(ends), width=width)
+    goal = next(iter(ends.values()))
+    for ax, (name, points) in zip(axes.flat, ends.items(), strict=True):
+        ax.contour(axis.numpy(), axis.numpy(), density, levels=[0.05], colors=FLOOR)
+        for here, there in zip(points[:60].tolist(), goal[:60].tolist(), strict=True):
+            ax.plot(*zip(here, there, strict=True), color="#cf222e", linewidth=0.7)
+        ax.scatter(*points.T.numpy(), s=1.5, color="black")
+        ax.set(xlim=(-0.2, 3.4), ylim=(-3.2, 3.2), xticks=[], yticks=[])
+        ax.set_title(name, fontsize=9)
+    return figure
+
+
+def show_steps(measured: dict, *, width: float = 6.0) -> Picture:
+    """Share of clips with all as said against the passes through the transformer that a clip takes."""
+    figure, axes = panels(1, 1, width=width, aspect=0.6)
+    ax = axes[0, 0]
+    for name, colour in (("teacher", TRUE), ("student", FLOOR)):
+        rows = measured[name]
+        line(ax, [row["passes"] for row in rows], [row["right"] for row in rows], name, colour)
+        for row in rows:
+            ax.annotate(
+                str(row["steps"]),
+                (row["passes"], row["right"]["value"]),
+                fontsize=7,
+                xytext=(2, -9),
+                textcoords="offset points",
+                color=colour,
+            )
+    ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="passes through the transformer", ylabel="all as said")
+    ax.set_xticks([1, 2, 4, 8, 16, 50], ["1", "2", "4", "8", "16", "50"])
+    ax.set_title(f"accuracy against cost; small numbers: steps. n = {measured['n']} a point", fontsize=9)
+    ax.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
+def live_strip(pipe: Callable[..., Video], *, every: int = 4) -> Callable[[int, str], Picture]:
+    """A function of seed and prompt that draws a clip with this pipeline, now, and shows it: for a slider."""
+
+    def show(seed: int, prompt: str) -> Picture:
+        return show_strip(pipe(prompt, seed=seed), [f"'{prompt}', seed {seed}"], every=every, width=5.0)
+
+    return show

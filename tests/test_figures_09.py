@@ -88,3 +88,15 @@ def test_the_other_figures_draw():
     assert "cosine" in repr(figures.show_similarity(torch.randn(3, 8), ["a", "red", "ring"]))
     assert "cfg_scale = 8" in repr(figures.show_toy({0: torch.randn(9, 2), 8: torch.randn(9, 2)}))
     assert figures.show_word_maps(torch.zeros(3, 5, 8, 8), torch.rand(2, 2, 2, 2), ["red", "ring"]).png()
+
+
+def test_walkers_and_a_live_strip_draw():
+    ends = {"long": torch.randn(80, 2), "short": torch.zeros(80, 2)}
+    assert figures.show_walkers(ends).png()
+    asked = []
+
+    def pipe(prompt, *, seed):
+        asked.append((prompt, seed))
+        return torch.zeros(1, 3, 17, 8, 8)
+
+    assert figures.live_strip(pipe)(5, "a ring").png() and asked == [("a ring", 5)]

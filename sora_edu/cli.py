@@ -132,10 +132,13 @@ def train(
     clips: int | None = None,
     batch: int | None = None,
     device: str | None = None,
+    fsdp: bool = False,
 ) -> None:
     """Train the VAE and then the transformer, from nothing; kill it at any time and go on with --resume.
 
     Example: sora-edu train --preset tiny --out runs/mine
+
+    On several GPUs: torchrun --nproc-per-node 8 -m sora_edu.cli train --preset compact --out runs/mine
 
     Args:
         out: Folder of the run: metrics, sample strips and checkpoints.
@@ -147,15 +150,59 @@ def train(
         clips: Clips whose latents the transformer learns from, in place of the preset's.
         batch: Clips a step, in place of the preset's.
         device: cpu, cuda or mps; without it, cuda where there is one.
+        fsdp: Under torchrun: cut the model into a piece for each process (FSDP2), in place of copying it (DDP).
     """
     check_seed(seed)
     lengths = {"vae_steps": vae_steps, "dit_steps": dit_steps, "clips": clips, "batch": batch}
     for name, value in lengths.items():
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
+    from sora_edu.distributed import environment
     from sora_edu.recipe import train as run
 
-    print(run(preset, out, resume=resume, seed=seed, device=device, **lengths))
+    path = run(preset, out, resume=resume, seed=seed, device=device, fsdp=fsdp, **lengths)
+    if environment()[0] == 0:  # of several processes one answers
+        print(path)
+
+
+@app.command
+def plan(
+    *,
+    preset: str = "tiny",
+    gpus: int = 1,
+    device: str = "h100",
+    fsdp: bool = False,
+    tokens: float | None = None,
+    batch: int | None = None,
+    tflops: float | None = None,
+    share: float | None = None,
+) -> None:
+    """Estimate memory, throughput and time of a training before it starts, and say what is assumed.
+
+    Example: sora-edu plan --preset compact --gpus 8 --device h100 --tokens 5e9
+
+    Args:
+        preset: tiny or compact.
+        gpus: Devices that share each batch.
+        device: h200, h100, a100, rtx4090 or l4; cpu measures this machine's.
+        fsdp: The devices share the model's memory too (FSDP2).
+        tokens: Latent patches that the transformer trains on, in place of the preset's steps.
+        batch: Clips a step over all devices, in place of the preset's.
+        tflops: Peak of one device in TFLOP/s, in place of the known one.
+        share: Share of the peak that training reaches, in place of the known one.
+    """
+    if batch is not None and batch < 1:
+        raise InputError(f"--batch {batch} must be at least 1")
+    from sora_edu.devices import find_device
+    from sora_edu.plan import make_plan, report
+    from sora_edu.recipe import choose_preset
+
+    chosen = choose_preset(preset, vae_steps=None, dit_steps=None, clips=None, batch=batch)
+    where = find_device(device, peak=None if tflops is None else 1e12 * tflops, share=share)
+    plans = make_plan(chosen, where, gpus=gpus, fsdp=fsdp, tokens=tokens)
+    devices = f"{gpus} x {device}, {'FSDP2' if fsdp else 'DDP'}" if gpus > 1 else f"one {device}"
+    print(f"preset {preset} on {devices}\n")
+    print(report(plans, where))
 
 
 @app.command

@@ -78,14 +78,14 @@ def pipeline(monkeypatch):
 # Help and version
 
 
-@pytest.mark.parametrize("command", ["sample", "train", "evaluate", "reconstruct", "doctor"])
+@pytest.mark.parametrize("command", ["sample", "train", "plan", "evaluate", "reconstruct", "doctor"])
 def test_help_shows_an_example(run, command):
     status, out, _ = run(command, "--help")
     assert status == 0 and f"Example: sora-edu {command}" in out
 
 
 def test_the_example_in_each_help_can_be_parsed():
-    for command in (cli.sample, cli.train, cli.evaluate, cli.reconstruct, cli.doctor):
+    for command in (cli.sample, cli.train, cli.plan, cli.evaluate, cli.reconstruct, cli.doctor):
         example = inspect.getdoc(command).split("Example: ")[1].splitlines()[0]
         options = {word[2:].replace("-", "_") for word in example.split() if word.startswith("--")}
         assert options <= set(inspect.signature(command).parameters)
@@ -206,7 +206,7 @@ def test_train_passes_its_options_on(run, monkeypatch):
     status, out, _ = run("train", "--out", "runs/a", "--resume", "--vae-steps", "3")
     assert (status, out) == (0, f"{Path('runs/a/model.safetensors')}\n")
     lengths = dict(vae_steps=3, dit_steps=None, clips=None, batch=None)
-    assert calls == [(("tiny", Path("runs/a")), dict(resume=True, seed=0, device=None, **lengths))]
+    assert calls == [(("tiny", Path("runs/a")), dict(resume=True, seed=0, device=None, fsdp=False, **lengths))]
 
 
 @pytest.mark.parametrize("option", ["--vae-steps", "--dit-steps", "--clips", "--batch"])

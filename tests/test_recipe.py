@@ -8,10 +8,10 @@ from sora_edu import config, recipe
 from sora_edu.checkpoint import load_tensors
 from sora_edu.config import DiTConfig, TextConfig, VAEConfig
 from sora_edu.errors import CheckpointError, InputError, TrainingError
+from sora_edu.guards import locked
 from sora_edu.pipeline import Pipeline
 from sora_edu.recipe import cache_captions, choose_preset, shard_states, train
 from sora_edu.tokenizer import Tokenizer
-from sora_edu.training import locked
 
 MINI = replace(
     config.TINY,

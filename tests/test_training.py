@@ -12,12 +12,11 @@ from torch import nn
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TrainConfig
 from sora_edu.errors import CheckpointError, InputError, TrainingError
+from sora_edu.guards import check_disk, locked
 from sora_edu.training import (
     Stage,
     append_metrics,
-    check_disk,
     fit,
-    locked,
     newest_state,
     rate_share,
     step_generator,

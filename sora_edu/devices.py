@@ -1,0 +1,69 @@
+"""What a device multiplies at most, and what share of that a training reaches: from datasheets, or measured here."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from sora_edu.errors import InputError
+from sora_edu.training import fast_bf16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One device to train on, and where its figures come from."""
+
+    memory: float = math.inf  # bytes
+    peak: float  # FLOP/s of matrix products, at most
+    peak_from: str = "its datasheet, dense bf16"
+    share: float = 0.2  # of that peak, over a whole training step
+    share_from: str = "assumed for small models"
+    bandwidth: float = 50e9  # bytes a second that one device sends to the next
+    bandwidth_from: str = "assumed, a fraction of its links"
+    least: float = 0.01  # seconds that a step takes however small it is: launches, drawing, optimiser
+    least_from: str = "assumed"
+
+
+DEVICES = {
+    "h200": Device(memory=141e9, peak=989e12, bandwidth=200e9),
+    "h100": Device(memory=80e9, peak=989e12, bandwidth=200e9),
+    "a100": Device(memory=80e9, peak=312e12, bandwidth=150e9),
+    "rtx4090": Device(memory=24e9, peak=165e12, bandwidth=10e9),
+    "l4": Device(memory=24e9, peak=121e12, bandwidth=10e9),
+}
+CPU_SHARES = {torch.float32: 0.57, torch.bfloat16: 0.47}  # measured on two cores, 1,024 tokens or more a step
+
+
+def measured_cpu(side: int = 1024) -> Device:
+    """This machine's processor, by the best of five products of two matrices."""
+    dtype = torch.bfloat16 if fast_bf16(torch.device("cpu")) else torch.float32
+    a, times = torch.ones(side, side, dtype=dtype), []
+    for _ in range(6):  # the first one warms up
+        started = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - started)
+    name = str(dtype).removeprefix("torch.")
+    share, source = CPU_SHARES[dtype], f"measured on two cores, {name}"
+    return Device(
+        least=0.0,
+        least_from="nothing assumed",
+        peak=2 * side**3 / min(times[1:]),
+        peak_from=f"measured just now, {name}",
+        share=share,
+        share_from=source,
+    )
+
+
+def find_device(name: str, *, peak: float | None = None, share: float | None = None) -> Device:
+    """A device by name, with its peak (FLOP/s) and share replaced where given; InputError where they cannot be."""
+    if name != "cpu" and name not in DEVICES:
+        raise InputError(f"device {name!r} is unknown; use cpu, {', '.join(DEVICES)}, or the nearest one with --tflops")
+    if peak is not None and not 0 < peak < math.inf:
+        raise InputError(f"a peak of {peak / 1e12:g} TFLOP/s is none; give a positive number")
+    if share is not None and not 0 < share <= 1:
+        raise InputError(f"share={share} of the peak must lie above 0 and up to 1, such as 0.3")
+    device = measured_cpu() if name == "cpu" else DEVICES[name]
+    if peak is not None:
+        device = replace(device, peak=peak, peak_from="given")
+    return device if share is None else replace(device, share=share, share_from="given")

@@ -130,7 +130,7 @@ def test_the_report_says_what_does_not_fit_and_what_is_assumed():
 
 
 def test_this_machines_processor_is_measured():
-    device = measured_cpu(64)
+    device = measured_cpu((64,))
     assert (
         device.peak > 1e6 and "measured just now" in device.peak_from and "measured on two cores" in device.share_from
     )

@@ -131,8 +131,11 @@ def train(
     dit_steps: int | None = None,
     clips: int | None = None,
     batch: int | None = None,
+    frames: int | None = None,
     device: str | None = None,
     fsdp: bool = False,
+    graphs: bool = False,
+    minutes: float | None = None,
 ) -> None:
     """Train the VAE and then the transformer, from nothing; kill it at any time and go on with --resume.
 
@@ -149,20 +152,31 @@ def train(
         dit_steps: Steps of the transformer, in place of the preset's.
         clips: Clips whose latents the transformer learns from, in place of the preset's.
         batch: Clips a step, in place of the preset's.
+        frames: Frames of a clip, 1 + a multiple of 4, in place of the preset's.
         device: cpu, cuda or mps; without it, cuda where there is one.
         fsdp: Under torchrun: cut the model into a piece for each process (FSDP2), in place of copying it (DDP).
+        graphs: On a GPU: record the transformer's blocks as CUDA graphs.
+        minutes: Stop after so long, at the end of a step, with exit status 0; go on with --resume.
     """
     check_seed(seed)
-    lengths = {"vae_steps": vae_steps, "dit_steps": dit_steps, "clips": clips, "batch": batch}
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise InputError(f"--minutes {minutes} must be above 0, such as 9")
+    lengths = {"vae_steps": vae_steps, "dit_steps": dit_steps, "clips": clips, "batch": batch, "frames": frames}
     for name, value in lengths.items():
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
     from sora_edu.distributed import environment
     from sora_edu.recipe import train as run
 
-    path = run(preset, out, resume=resume, seed=seed, device=device, fsdp=fsdp, **lengths)
+    more = dict(device=device, fsdp=fsdp, graphs=graphs, minutes=minutes)
+    try:
+        answer, stream = run(preset, out, resume=resume, seed=seed, **lengths, **more), sys.stdout
+    except SystemExit as stop:
+        if stop.code:
+            raise
+        answer, stream = f"time is up, and the state is saved: add --resume to go on in {out}", sys.stderr
     if environment()[0] == 0:  # of several processes one answers
-        print(path)
+        print(answer, file=stream)
 
 
 @app.command

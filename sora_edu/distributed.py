@@ -47,7 +47,7 @@ class Ranks:
     def agree(self, scalars: dict[str, Tensor], signal: int = 0) -> tuple[dict[str, float], int]:
         """Means of scalars over the ranks, and the largest signal that any rank received: the same everywhere.
 
-        One small exchange, and the only time in a step of training that the processor waits for the device.
+        One small exchange, and the only time in training that the processor waits for the device.
         """
         values = torch.stack([value.detach().float() for value in scalars.values()])
         if self.world > 1:
@@ -191,6 +191,11 @@ def is_sharded(tensor: Tensor) -> bool:
 def full(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor, on every rank; any other tensor as it is."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's piece of a sharded tensor, in place; any other tensor as it is."""
+    return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def whole(tensors: dict[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:

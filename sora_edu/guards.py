@@ -1,13 +1,17 @@
 """What keeps a run's folder whole: one run at a time, room on the disk, and signals that wait for a step's end."""
 
 import contextlib
+import math
 import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from sora_edu.errors import TrainingError
+
+TIME_UP = 1  # stands beside the numbers of signals, below those that are deferred
 
 
 @contextlib.contextmanager
@@ -41,7 +45,13 @@ def check_disk(folder: Path, needed: int) -> None:
 
 
 class Interrupt:
-    """Defers Ctrl-C and SIGTERM to the end of a step, so that weights are never half updated."""
+    """Defers Ctrl-C and SIGTERM to the end of a step, so that weights are never half updated.
+
+    ``deadline``, in seconds of time.monotonic, asks for an end as a signal does.
+    """
+
+    def __init__(self, deadline: float = math.inf):
+        self.deadline = deadline
 
     def __enter__(self) -> "Interrupt":
         self.received = 0
@@ -51,6 +61,10 @@ class Interrupt:
                 self.previous[number] = signal.signal(number, self._receive)
         return self
 
+    def pending(self) -> int:
+        """The signal that was received, TIME_UP after the deadline, or 0."""
+        return self.received or (TIME_UP if time.monotonic() > self.deadline else 0)
+
     def _receive(self, number, frame) -> None:
         self.received = number
 
@@ -59,7 +73,9 @@ class Interrupt:
             signal.signal(number, handler)
 
     def act(self, number: int) -> None:
-        """Raise what was deferred: KeyboardInterrupt, or exit status 143 after SIGTERM; nothing for 0."""
+        """Raise what was deferred: KeyboardInterrupt, exit status 143 after SIGTERM, 0 when time is up; not for 0."""
+        if number == TIME_UP:
+            sys.exit(0)
         if number == signal.SIGTERM:
             sys.exit(128 + signal.SIGTERM)
         if number:

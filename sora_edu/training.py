@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TrainConfig
-from sora_edu.distributed import ALONE, Losses, Ranks, full, shard, spread, whole
+from sora_edu.distributed import ALONE, Losses, Ranks, full, local, shard, spread, whole
 from sora_edu.errors import CheckpointError, TrainingError
 from sora_edu.guards import Interrupt
 from sora_edu.optimiser import make_optimisers, pack_optimisers, set_rates, unpack_optimisers
@@ -79,6 +79,18 @@ def fast_bf16(device: torch.device) -> bool:
 def autocast(device: torch.device) -> torch.autocast:
     """Mixed precision where it pays: matrix products in bf16, weights and sums in fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device))
+
+
+def answers_every(device: torch.device, config: TrainConfig) -> int:
+    """Steps from one look at the numbers to the next: a GPU falls idle whenever the processor waits for its answer."""
+    return 1 if device.type == "cpu" else config.log_every
+
+
+@torch.no_grad()
+def zero_where(bad: Tensor, tensors: list[Tensor]) -> None:
+    """Set the tensors to zero where the scalar ``bad`` holds, which the processor need not know."""
+    for tensor in tensors:
+        local(tensor).masked_fill_(bad, 0)
 
 
 def can_compile() -> bool:
@@ -167,7 +179,10 @@ class Training:
                 message = f"memory ran out at a batch of {config.batch}; try a batch of {max(1, config.batch // 2)}"
                 raise TrainingError(message) from error
             raise
-        return losses | {"norm": full(nn.utils.clip_grad_norm_(self.module.parameters(), config.clip))}
+        norm = full(nn.utils.clip_grad_norm_(self.module.parameters(), config.clip))
+        if answers_every(norm.device, config) > 1:  # nobody looks in time to skip this step
+            zero_where(~norm.isfinite(), [p.grad for p in self.module.parameters() if p.grad is not None])
+        return losses | {"norm": norm}
 
     def update(self, step: int) -> None:
         """Let the optimisers move the weights, and the EMA follow them."""
@@ -186,12 +201,22 @@ class Training:
         return self.shown
 
 
-def fit(stage: Stage, folder: Path, *, seed: int = 0, resume: bool = False, ranks: Ranks = ALONE) -> nn.Module:
+def fit(
+    stage: Stage,
+    folder: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    ranks: Ranks = ALONE,
+    deadline: float = math.inf,
+) -> nn.Module:
     """Train a stage to its last step and return the EMA of its module, on every rank.
 
     Saves to two files in turn, so that one whole state exists at any moment; they say nothing of ranks, so that
-    another number may go on. Raises InputError where the ranks cannot share the batch; TrainingError where loss or
-    gradient stay not finite, or memory runs out; CheckpointError where nothing saved can be read or written.
+    another number may go on. After ``deadline``, in seconds of time.monotonic, it saves and exits with status 0.
+
+    Raises InputError where the ranks cannot share the batch; TrainingError where loss or gradient stay not finite, or
+    memory runs out; CheckpointError where nothing saved can be read or written.
     """
     config, device = stage.config, next(stage.module.parameters()).device
     ranks.rows(config.batch)  # refuses a batch that cannot be shared, before anything else
@@ -212,26 +237,26 @@ def fit(stage: Stage, folder: Path, *, seed: int = 0, resume: bool = False, rank
             path = folder / f"{stage.name}.state{step // config.save_every % 2}.safetensors"
             save_tensors(path, state, {"step": step, "seconds": seconds, "bad": bad})
 
-    steps = range(first, config.steps)
+    steps, asks = range(first, config.steps), answers_every(device, config)
     bar = tqdm(steps, initial=first, total=config.steps, desc=stage.name, mininterval=5, disable=not ranks.first)
-    with Interrupt() as interrupt:
+    with Interrupt(deadline) as interrupt:
         for step in bar:
             started = time.perf_counter()
             set_rates(training.optimisers, rate_share(step, config))
+            done, stop = step + 1, 0
             own = training.backward(step_generator(seed, stage.number, step, device))
-            scalars, stop = ranks.agree(own, interrupt.received)
-            if math.isfinite(scalars["norm"]) and math.isfinite(scalars["loss"]):
+            if done % asks == 0:
+                scalars, stop = ranks.agree(own, interrupt.pending())
+                finite = math.isfinite(scalars["norm"]) and math.isfinite(scalars["loss"])
+                bad = 0 if finite else bad + 1
+            if not bad:
                 training.update(step)
-                bad = 0
-            else:
-                bad += 1
             stage.module.zero_grad()
             if bad > BAD_STEPS:
                 raise TrainingError(
                     f"{stage.name}: loss or gradient not finite for {bad} steps up to {step}; lower lr={config.lr:g}"
                 )
             seconds += time.perf_counter() - started
-            done = step + 1
             line = {"stage": stage.name, "step": done, "clips": done * config.batch}
             if done % config.log_every == 0:
                 log(line | scalars)
@@ -240,7 +265,7 @@ def fit(stage: Stage, folder: Path, *, seed: int = 0, resume: bool = False, rank
                 shown = training.show()
                 log(line | (stage.look(shown, done) if ranks.first else {}))
             if ranks.world == 1:
-                stop = interrupt.received  # several stop at the next step, when all have heard of it
+                stop = interrupt.pending()  # several stop at the next answer, when all have heard of it
             if done % config.save_every == 0 or done == config.steps or stop:
                 save(done)
             interrupt.act(stop)

@@ -205,8 +205,17 @@ def test_train_passes_its_options_on(run, monkeypatch):
     fake_module(monkeypatch, "sora_edu.recipe", train=train)
     status, out, _ = run("train", "--out", "runs/a", "--resume", "--vae-steps", "3")
     assert (status, out) == (0, f"{Path('runs/a/model.safetensors')}\n")
-    lengths = dict(vae_steps=3, dit_steps=None, clips=None, batch=None)
-    assert calls == [(("tiny", Path("runs/a")), dict(resume=True, seed=0, device=None, fsdp=False, **lengths))]
+    lengths = dict(vae_steps=3, dit_steps=None, clips=None, batch=None, frames=None)
+    how = dict(device=None, fsdp=False, graphs=False, minutes=None)
+    assert calls == [(("tiny", Path("runs/a")), dict(resume=True, seed=0, **lengths, **how))]
+
+
+def test_training_whose_time_is_up_says_how_to_go_on(run, monkeypatch):
+    fake_module(monkeypatch, "sora_edu.recipe", train=lambda *args, **options: sys.exit(0))
+    status, out, err = run("train", "--out", "runs/a", "--minutes", "9")
+    assert (status, out) == (0, "") and err.startswith("time is up") and "--resume" in err
+    status, _, err = run("train", "--out", "runs/a", "--minutes", "0")
+    assert status == 2 and "--minutes 0.0 must be above 0" in err
 
 
 @pytest.mark.parametrize("option", ["--vae-steps", "--dit-steps", "--clips", "--batch"])

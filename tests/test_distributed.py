@@ -1,6 +1,7 @@
 """Two processes on one CPU, over gloo: the same training as one, whichever way the model is spread."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -222,6 +223,24 @@ def test_a_loss_that_is_no_number_on_one_rank_is_skipped_by_all(tmp_path, sharde
     assert train_toy(tmp_path, sharded=sharded, nan_at=3) == [0, 0]
     assert newest_state(tmp_path, "toy")[0]["optimiser.adamw.0.step"] == 11
     assert [step for step, loss, _ in curve(tmp_path) if loss != loss] == [3]
+
+
+@SPREADS
+def test_processes_that_look_seldom_take_a_bad_gradient_for_zero(monkeypatch, tmp_path, sharded):
+    monkeypatch.setattr(training, "answers_every", lambda device, config: config.log_every)
+    assert train_toy(tmp_path, sharded=sharded, nan_at=3, config=replace(MUON, log_every=4)) == [0, 0]
+    state = newest_state(tmp_path, "toy")[0]
+    assert state["optimiser.adamw.0.step"] == 12 and all(tensor.isfinite().all() for tensor in state.values())
+    assert [step for step, loss, _ in curve(tmp_path) if loss == loss] == [4, 8, 12]
+
+
+def test_time_that_is_up_on_one_rank_stops_all(tmp_path):
+    def work(rank):
+        with started("cpu") as (ranks, _):
+            fit(stage(ranks), tmp_path, ranks=ranks, deadline=0.0 if rank else math.inf)
+
+    assert together(work, tmp_path)[0] == [0, 0]
+    assert newest_state(tmp_path, "toy")[1]["step"] == 1
 
 
 def test_a_folder_that_only_one_rank_sees_is_refused(tmp_path):

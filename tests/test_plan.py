@@ -145,7 +145,7 @@ def test_the_command_prints_the_table(capsys):
     cli.main(["plan", "--preset", "compact", "--gpus", "8", "--device", "h100", "--tokens", "5e9"])
     out = capsys.readouterr().out
     assert out.startswith("preset compact on 8 x h100, DDP\n")
-    steps = math.ceil(5e9 / (256 * 80))
+    steps = math.ceil(5e9 / (256 * 320))
     assert f"{steps:,}" in out and "tokens a second" in out
     with pytest.raises(SystemExit):
         cli.main(["plan", "--gpus", "7"])

@@ -80,7 +80,7 @@ def latent_shape(preset: Preset) -> tuple[int, int, int, int]:
 
 
 def vae_costs(preset: Preset) -> Costs:
-    """The first stage, counted on the real VAE."""
+    """The first stage, counted on the real VAE; its pool of clips, a byte a number, lies by."""
     world, latent = preset.world, latent_shape(preset)
     with torch.device("meta"):
         vae = VideoVAE(preset.vae)
@@ -92,6 +92,7 @@ def vae_costs(preset: Preset) -> Costs:
             macs=measure_macs(vae.encoder, video) + measure_macs(vae.decoder, z),
             tokens=math.prod(latent[1:]),
             kept=saved_bytes(lambda: vae_loss(vae, video, kl_weight=1.0, noise=z)["loss"], vae),
+            held=min(preset.pool, preset.clips) * video.numel(),
         )
 
 
@@ -131,7 +132,7 @@ def plan_stage(costs: Costs, device: Device, *, gpus: int = 1, fsdp: bool = Fals
         "optimiser": ADAMW * (costs.parameters - costs.muon) / pieces + MUON * costs.muon,  # Muon's stay whole
         "EMA": FP32 * costs.parameters / pieces + (FP32 * costs.parameters if fsdp and gpus > 1 else 0),
         "activations": costs.kept * share,
-        "latents and sampler": costs.held,
+        "data and sampler": costs.held,
     }
     compute = max(device.least, flops(costs.macs * share, training=True) / (device.peak * device.share))
     sent = (3 if fsdp else 2) * (gpus - 1) / gpus * FP32 * costs.parameters

@@ -74,7 +74,7 @@ def test_memory_and_time_closed_form():
         "optimiser": 8 * 400 + 4 * 600,
         "EMA": 4000,
         "activations": 8 * 300,
-        "latents and sampler": 9,
+        "data and sampler": 9,
     }
     assert plan.compute == pytest.approx(8 * 3 * 2 * 7000 / 0.5e6) and plan.exchange == 0
     assert plan.clips == pytest.approx(8 / plan.compute) and plan.tokens == pytest.approx(5 * plan.clips)

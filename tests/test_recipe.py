@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from sora_edu import config, recipe
+from sora_edu import config, recipe, training
 from sora_edu.checkpoint import load_tensors
 from sora_edu.config import COMPACT, DiTConfig, TextConfig, VAEConfig
 from sora_edu.dit import TextToVideo
@@ -107,6 +108,51 @@ def test_a_pool_of_clips_and_weights_in_bf16(monkeypatch, tmp_path):
     ema = load_tensors(tmp_path / "a" / "dit.state1.safetensors")[0]
     torch.testing.assert_close(tensors["model.dit.head.weight"].float(), ema["ema.dit.head.weight"], rtol=4e-3, atol=0)
     assert Pipeline.load(path)("a red circle falls", steps=1).shape == (1, 3, 17, 32, 32)
+
+
+class Questions(TorchDispatchMode):
+    """Notes every operation whose result decides what the processor does next: on a GPU each would make it wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.seen = [], 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen += 1
+        name = func.overloadpacket.__name__
+        masks = (
+            [i for i in args[1] if i is not None and i.dtype == torch.bool]
+            if name in ("index", "index_put", "index_put_")
+            else []
+        )
+        if masks or name in ("_local_scalar_dense", "nonzero", "masked_select", "equal"):
+            self.asked.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("pool", "answer"), [(1000, True), (0, False)])
+def test_a_step_asks_the_device_nothing(monkeypatch, tmp_path, pool, answer):
+    questions = Questions()
+
+    def watched(method):
+        def inner(*arguments):
+            with questions:
+                return method(*arguments)
+
+        return inner
+
+    for name in ("backward", "update"):
+        monkeypatch.setattr(training.Training, name, watched(getattr(training.Training, name)))
+    monkeypatch.setattr(training, "answers_every", lambda device, config: 3)
+    monkeypatch.setattr(recipe, "coin", lambda generator: 0.5)  # on a GPU a matter of the processor alone
+    monkeypatch.setitem(config.PRESETS, "gpu", with_logs(replace(MINI, pool=pool), every=3))
+    train("gpu", tmp_path, compile=False)
+    assert questions.seen > 1000 and (questions.asked == []) is answer
+
+
+def with_logs(preset, *, every: int):
+    stages = {name: replace(getattr(preset, name), log_every=every) for name in ("vae_train", "dit_train")}
+    return replace(preset, **stages)
 
 
 class Counted:

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sora_edu.errors import InputError
+from sora_edu.errors import InputError, TrainingError
 
 PATIENCE = timedelta(hours=1)  # the others wait this long while the first rank encodes clips or draws samples
 
@@ -129,6 +129,10 @@ def started(device: str | None = None, *, sharded: bool = False) -> Iterator[tup
     except (Exception, KeyboardInterrupt) as error:
         if not first_to_fail(store):
             raise SystemExit(1) from error
+        if lost(error):
+            raise TrainingError(
+                f"process {rank} lost another one; go on from the last saved state with --resume"
+            ) from error
         raise
     dist.destroy_process_group()  # not after an error: it might wait for ranks that are gone
 
@@ -149,6 +153,13 @@ def first_to_fail(store: dist.Store) -> bool:
         return store.add("sora_edu/failed", 1) == 1
     except RuntimeError:  # it went with the rank that held it, and that one has told
         return False
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error says that another process is gone, killed perhaps; gloo raises no kind of its own."""
+    return isinstance(error, dist.DistError) or any(
+        f"onnection {end} by peer" in str(error) for end in ("closed", "reset")
+    )
 
 
 class Losses(nn.Module):

@@ -354,6 +354,26 @@ def test_a_rank_that_fails_ends_all_and_is_told_once(mini, tmp_path, failing):
     assert time.monotonic() - started_at < SOON
 
 
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_rank_that_is_killed_ends_the_other_which_says_so(mini, tmp_path, killed):
+    def plant(rank):
+        real, calls = recipe.vae_loss, []
+
+        def deadly(*arguments, **options):
+            calls.append(1)
+            if rank == killed and len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        recipe.vae_loss = deadly
+
+    statuses, _, errors = together(command(tmp_path / "run", plant=plant), tmp_path)
+    assert statuses[killed] == -signal.SIGKILL and statuses[1 - killed] not in (0, "hung")
+    if killed:  # the store dies with rank 0 here; under torchrun it stays
+        assert only_error(errors) == "error: process 0 lost another one; go on from the last saved state with --resume"
+    assert newest_state(tmp_path / "run", "vae")[1]["step"] == 2
+
+
 def test_torchrun_starts_it(tmp_path):
     script = tmp_path / "mini.py"
     script.write_text(

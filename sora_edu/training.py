@@ -244,11 +244,10 @@ def fit(
             started = time.perf_counter()
             set_rates(training.optimisers, rate_share(step, config))
             done, stop = step + 1, 0
-            own = training.backward(step_generator(seed, stage.number, step, device))
-            if done % asks == 0:
-                scalars, stop = ranks.agree(own, interrupt.pending())
-                finite = math.isfinite(scalars["norm"]) and math.isfinite(scalars["loss"])
-                bad = 0 if finite else bad + 1
+            numbers = training.backward(step_generator(seed, stage.number, step, device))
+            if done % asks == 0:  # on a CPU always
+                scalars, stop = ranks.agree(numbers, interrupt.pending())
+                bad = 0 if math.isfinite(scalars["norm"]) and math.isfinite(scalars["loss"]) else bad + 1
             if not bad:
                 training.update(step)
             stage.module.zero_grad()

@@ -105,7 +105,7 @@ class Pipeline:
         self,
         prompts: list[str] | str,
         *,
-        frames: int | None = None,
+        frames: int = 17,
         size: tuple[int, int] | None = None,
         steps: int = 25,
         cfg_scale: float = 3.0,
@@ -115,13 +115,11 @@ class Pipeline:
     ) -> Video:
         """Clips of the prompts, pixels in [-1, 1], float32 on the CPU.
 
-        Frames and size are those of training where they are not given. Clip i starts from noise of (seed, i) whatever
-        its neighbours are. Raises PromptError for a prompt that
+        Clip i starts from noise of (seed, i) whatever its neighbours are. Raises PromptError for a prompt that
         cannot be drawn, InputError for a size, steps or scale that does not fit; warns of unknown words.
         """
         prompts = [check_prompt(p) for p in ([prompts] if isinstance(prompts, str) else prompts)]
-        world = self.preset.world
-        shape = self.latent_shape(world.frames if frames is None else frames, size or (world.height, world.width))
+        shape = self.latent_shape(frames, size or (self.preset.world.height, self.preset.world.width))
         clips = []
         for start in range(0, len(prompts), BATCH):
             chosen = prompts[start : start + BATCH]

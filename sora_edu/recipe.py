@@ -225,7 +225,8 @@ def train_dit(
     def look(ema, step):
         sampler.model.load_state_dict(ema.state_dict())
         quick = {} if long else {"steps": 2}
-        save_look(sampler(list(LOOK_PROMPTS), seed=seed, **quick), out / "samples" / f"dit_{step:06d}.png")
+        clips = sampler(list(LOOK_PROMPTS), frames=preset.world.frames, seed=seed, **quick)
+        save_look(clips, out / "samples" / f"dit_{step:06d}.png")
         return quick_accuracy(sampler, seed) if long else {}
 
     stage = Stage("dit", 4, model, losses, preset.dit_train, look, max(1000, preset.dit_train.steps // 10), blocks)

@@ -29,7 +29,7 @@ DEVICE = Device(peak=1e6, share=0.5, memory=1e9, bandwidth=1e3, least=0.0)
 def test_the_transformers_costs_are_the_closed_form(preset):
     costs, text = dit_costs(preset), preset.text
     d, words, vocabulary = text.width, text.max_tokens, len(Tokenizer())
-    grid = (5, 4, 4)
+    grid = (5, *(8 // side for side in preset.dit.patch[1:]))
     linear = 12 * d * d  # qkv and out, and an MLP of four times the width
     text_macs = text.depth * (words * linear + 2 * words**2 * d)
     norms = 2 * 2 * d + 2 * d // text.heads

@@ -131,11 +131,17 @@ def train(
     dit_steps: int | None = None,
     clips: int | None = None,
     batch: int | None = None,
+    frames: int | None = None,
     device: str | None = None,
+    fsdp: bool = False,
+    graphs: bool = False,
+    minutes: float | None = None,
 ) -> None:
     """Train the VAE and then the transformer, from nothing; kill it at any time and go on with --resume.
 
     Example: sora-edu train --preset tiny --out runs/mine
+
+    On several GPUs: torchrun --nproc-per-node 8 -m sora_edu.cli train --preset compact --out runs/mine
 
     Args:
         out: Folder of the run: metrics, sample strips and checkpoints.
@@ -146,16 +152,71 @@ def train(
         dit_steps: Steps of the transformer, in place of the preset's.
         clips: Clips whose latents the transformer learns from, in place of the preset's.
         batch: Clips a step, in place of the preset's.
+        frames: Frames of a clip, 1 + a multiple of 4, in place of the preset's.
         device: cpu, cuda or mps; without it, cuda where there is one.
+        fsdp: Under torchrun: cut the model into a piece for each process (FSDP2), in place of copying it (DDP).
+        graphs: On a GPU: record the transformer's blocks as CUDA graphs.
+        minutes: Stop after so long, at the end of a step, with exit status 0; go on with --resume.
     """
     check_seed(seed)
-    lengths = {"vae_steps": vae_steps, "dit_steps": dit_steps, "clips": clips, "batch": batch}
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise InputError(f"--minutes {minutes} must be above 0, such as 9")
+    lengths = {"vae_steps": vae_steps, "dit_steps": dit_steps, "clips": clips, "batch": batch, "frames": frames}
     for name, value in lengths.items():
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
+    from sora_edu.distributed import environment
     from sora_edu.recipe import train as run
 
-    print(run(preset, out, resume=resume, seed=seed, device=device, **lengths))
+    more = dict(device=device, fsdp=fsdp, graphs=graphs, minutes=minutes)
+    try:
+        answer, stream = run(preset, out, resume=resume, seed=seed, **lengths, **more), sys.stdout
+    except SystemExit as stop:
+        if stop.code:
+            raise
+        answer, stream = f"time is up, and the state is saved: add --resume to go on in {out}", sys.stderr
+    if environment()[0] == 0:  # of several processes one answers
+        print(answer, file=stream)
+
+
+@app.command
+def plan(
+    *,
+    preset: str = "tiny",
+    gpus: int = 1,
+    device: str = "h100",
+    fsdp: bool = False,
+    tokens: float | None = None,
+    batch: int | None = None,
+    tflops: float | None = None,
+    share: float | None = None,
+) -> None:
+    """Estimate memory, throughput and time of a training before it starts, and say what is assumed.
+
+    Example: sora-edu plan --preset compact --gpus 8 --device h100 --tokens 5e9
+
+    Args:
+        preset: tiny or compact.
+        gpus: Devices that share each batch.
+        device: h200, h100, a100, rtx4090 or l4; cpu measures this machine's.
+        fsdp: The devices share the model's memory too (FSDP2).
+        tokens: Latent patches that the transformer trains on, in place of the preset's steps.
+        batch: Clips a step over all devices, in place of the preset's.
+        tflops: Peak of one device in TFLOP/s, in place of the known one.
+        share: Share of the peak that training reaches, in place of the known one.
+    """
+    if batch is not None and batch < 1:
+        raise InputError(f"--batch {batch} must be at least 1")
+    from sora_edu.devices import find_device
+    from sora_edu.plan import make_plan, report
+    from sora_edu.recipe import choose_preset
+
+    chosen = choose_preset(preset, vae_steps=None, dit_steps=None, clips=None, batch=batch)
+    where = find_device(device, peak=None if tflops is None else 1e12 * tflops, share=share)
+    plans = make_plan(chosen, where, gpus=gpus, fsdp=fsdp, tokens=tokens)
+    devices = f"{gpus} x {device}, {'FSDP2' if fsdp else 'DDP'}" if gpus > 1 else f"one {device}"
+    print(f"preset {preset} on {devices}\n")
+    print(report(plans, where))
 
 
 @app.command

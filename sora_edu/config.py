@@ -131,6 +131,8 @@ class Preset:
     dit_train: TrainConfig
     kl_weight: float = 5e-5  # weight of the KL term, per latent value
     clips: int = 40_000  # clips whose latents are cached for the transformer
+    pool: int = 0  # the VAE learns from so many of these clips, kept on the device; 0 draws new ones at every step
+    half: bool = False  # whether the weights to sample from are written in bf16, in half the bytes
     orbit_weight: float = 3.0  # how often an object orbits, against 1 for any other motion: the hardest to learn
     caption_dropout: float = 0.1  # share of captions replaced by the empty one, for guidance
     shift: float = 2.0  # how far diffusion times lean towards noise, in training and sampling: motion is decided there
@@ -156,10 +158,12 @@ COMPACT = Preset(
     world=WorldConfig(height=64, width=64, pair_fraction=0.3, pan_fraction=0.15),
     vae=VAEConfig(widths=(96, 128, 192), fs=8),
     text=TextConfig(),
-    dit=DiTConfig(width=384, depth=10, heads=12),
-    vae_train=TrainConfig(steps=20_000, batch=32, lr=1e-3, ema=0.999, decay=0.4),
-    dit_train=TrainConfig(steps=30_000, batch=256, lr=1e-3, muon_lr=3e-3, ema=0.9995, decay=0.4),
-    clips=200_000,
+    dit=DiTConfig(width=384, depth=8, heads=12, patch=(1, 1, 1)),
+    vae_train=TrainConfig(steps=20_000, batch=32, lr=1e-3, ema=0.999, decay=0.4, save_every=2500),
+    dit_train=TrainConfig(steps=20_000, batch=256, lr=1e-3, muon_lr=3e-3, ema=0.9995, decay=0.4, save_every=2500),
+    clips=100_000,
+    pool=20_000,
+    half=True,
     description="17x64x64, the whole world, for one GPU; not yet trained",
 )
 

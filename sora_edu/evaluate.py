@@ -120,7 +120,8 @@ def evaluate_pipeline(
     cfg_scale = pipeline.preset.cfg_scale if cfg_scale is None else cfg_scale
     state, said, prompts = prompts_of(split, n, pipeline.preset.world, seed=seed)
     started = time.perf_counter()
-    clips = pipeline(prompts, steps=steps, cfg_scale=cfg_scale, seed=seed)
+    frames = pipeline.preset.world.frames
+    clips = pipeline(prompts, frames=frames, steps=steps, cfg_scale=cfg_scale, seed=seed)
     seconds = (time.perf_counter() - started) / n
     tracked = track(clips)
     result = {"split": split, "n": n, "steps": steps, "cfg_scale": cfg_scale, "seed": seed}

@@ -157,14 +157,18 @@ def flow_loss(
     generator: torch.Generator | None = None,
     kind: str = "logit-normal",
     shift: float = 1.0,
+    t: Times | None = None,
+    eps: Float[Tensor, "b *rest"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return ``E |model(x_t, t) - (eps - x_0)|^2``, the mean over batch and elements (SiT's velocity loss).
 
     It does not fall to zero: many (x_0, eps) share one x_t, and the variance of eps - x_0 among them stays.
-    kind and shift are sample_times'. Raises InputError where they do not fit.
+    kind and shift are sample_times'; t and eps are drawn where they are not given. Raises InputError as those do.
     """
-    t = sample_times(x_0.shape[0], generator=generator, device=x_0.device, kind=kind, shift=shift).to(x_0.dtype)
-    eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
+    if t is None:
+        t = sample_times(x_0.shape[0], generator=generator, device=x_0.device, kind=kind, shift=shift).to(x_0.dtype)
+    if eps is None:
+        eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
     velocity = model_fn(interpolate(x_0, eps, t), t)
     return (velocity - velocity_target(x_0, eps)).square().mean()
 

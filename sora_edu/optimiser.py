@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sora_edu.config import TrainConfig
+from sora_edu.distributed import is_sharded, sharded_like
 from sora_edu.errors import CheckpointError
 
 KEPT = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum_buffer",)}  # state of one parameter
@@ -34,6 +35,7 @@ def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.
                 hidden, lr=config.muon_lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
             )
         )
+        optimisers[0].register_step_pre_hook(gather_gradients)
     rest = [parameter for parameter in module.parameters() if id(parameter) not in taken]
     betas, decay = (0.9, 0.98), config.weight_decay
     optimisers.append(torch.optim.AdamW(rest, lr=config.lr, betas=betas, weight_decay=decay, fused=True))
@@ -41,6 +43,19 @@ def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.
         for group in optimiser.param_groups:
             group["peak"] = group["lr"]
     return optimisers
+
+
+def gather_gradients(muon: torch.optim.Optimizer, *_) -> None:
+    """Give every rank the whole gradients of sharded matrices: singular values are those of a whole matrix.
+
+    Newton and Schulz's products then need no exchange and round as in one process; the averages are kept whole too.
+    """
+    for group in muon.param_groups:
+        for matrix in group["params"]:
+            if matrix.grad is not None and is_sharded(matrix.grad):
+                from torch.distributed.tensor import Replicate
+
+                matrix.grad = matrix.grad.redistribute(placements=[Replicate()])
 
 
 def set_rates(optimisers: list[torch.optim.Optimizer], share: float) -> None:
@@ -65,11 +80,13 @@ def unpack_optimisers(tensors: dict[str, Tensor], optimisers: list[torch.optim.O
     left = {name for name in tensors if name.startswith("optimiser.")}
     for optimiser in optimisers:
         kind, state = type(optimiser).__name__, optimiser.state_dict()
-        for index in range(sum(len(group["params"]) for group in optimiser.param_groups)):
+        for index, parameter in enumerate(p for group in optimiser.param_groups for p in group["params"]):
             names = {key: f"optimiser.{kind.lower()}.{index}.{key}" for key in KEPT[kind]}
             if missing := [name for name in names.values() if name not in tensors]:
                 raise CheckpointError(f"the saved training state does not fit this model: no {missing[0]}")
-            state["state"][index] = {key: tensors[name] for key, name in names.items()}
+            state["state"][index] = {
+                key: sharded_like(tensors[name], parameter, copies=kind == "Muon") for key, name in names.items()
+            }
             left -= set(names.values())
         optimiser.load_state_dict(state)
     if left:

@@ -1,31 +1,41 @@
 """The whole training, from nothing to a model that draws: VAE, cached latents, transformer, one file of weights.
 
 sora-edu train --preset tiny --out runs/mine
+torchrun --nproc-per-node 8 -m sora_edu.cli train --preset compact --out runs/mine
 """
 
+import contextlib
 import copy
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from sora_edu.captions import caption
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import PRESETS, Preset
+from sora_edu.distributed import ALONE, Ranks, started
 from sora_edu.dit import TextToVideo, VideoDiTBlock
 from sora_edu.errors import InputError
-from sora_edu.flow import flow_loss
+from sora_edu.flow import flow_loss, sample_times
+from sora_edu.guards import check_disk, locked
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.render import render
+from sora_edu.shapes import check_frames
 from sora_edu.text import TextBlock
 from sora_edu.tokenizer import Tokenizer
-from sora_edu.training import Stage, autocast, can_compile, check_disk, fit, locked, step_generator
+from sora_edu.training import Stage, autocast, can_compile, fit, step_generator
 from sora_edu.vae import ResBlock, VideoVAE, psnr, vae_loss
 from sora_edu.world import State, sample_state
 
 SHARD = 500  # clips drawn and encoded at a time
+LONG = 1000  # steps from which a stage earns back its compilation, and its samples are worth measuring
 LOOK_PROMPTS = (
     "a red circle falls",
     "a large blue star moves left",
@@ -36,30 +46,52 @@ LOOK_PROMPTS = (
 )
 
 
-def compile_blocks(module: torch.nn.Module, block_types: tuple[type, ...]) -> None:
-    """Compile every block of these types in place; each has static shapes, so each compiles once per batch shape."""
+def compile_blocks(module: torch.nn.Module, block_types: tuple[type, ...], *, mode: str | None = None) -> None:
+    """Compile every block of these types in place; each has static shapes, so each compiles once per batch shape.
+
+    mode is torch.compile's: "reduce-overhead" records CUDA graphs, one launch for all kernels of a block.
+    """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for block in module.modules():
         if isinstance(block, block_types):
-            block.compile(dynamic=False)
+            block.compile(dynamic=False, mode=mode)
 
 
-def train_vae(preset: Preset, out: Path, *, seed: int, resume: bool, device: torch.device, compiled: bool) -> VideoVAE:
-    """Stage one: the video VAE, on clips drawn as they are used; returns its EMA."""
+def train_vae(
+    preset: Preset,
+    out: Path,
+    *,
+    seed: int,
+    resume: bool,
+    device: torch.device,
+    compiled: bool,
+    ranks: Ranks = ALONE,
+    deadline: float = math.inf,
+) -> VideoVAE:
+    """Stage one: the video VAE, on clips drawn as they are used or from a pool of them; returns its EMA."""
     torch.manual_seed(seed)
     vae = VideoVAE(preset.vae).to(device)
     held_out = render(
         sample_state(32, preset.world, split="heldout", generator=step_generator(seed, 5, 0)), preset.world
     )
+    batch, mine = preset.vae_train.batch, ranks.rows(preset.vae_train.batch)
+    latent = preset.vae.channels, *vae.latent_shape(preset.world.frames, preset.world.height, preset.world.width)
+    pool = draw_pool(preset, seed=seed, device=device) if preset.pool else None
+    blocks = (ResBlock,)
     if compiled:
-        compile_blocks(vae, (ResBlock,))
+        compile_blocks(vae, blocks)
+
+    def draw(generator):
+        if pool is not None:
+            rows = (torch.rand(batch, generator=generator, device=device) * len(pool)).long()
+            return pool[rows[mine]].float() / 127.5 - 1
+        state = sample_state(batch, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
+        return render(state[mine], preset.world)
 
     def losses(module, generator):
-        state = sample_state(
-            preset.vae_train.batch, preset.world, orbit_weight=preset.orbit_weight, generator=generator
-        )
-        video = render(state, preset.world)
-        return vae_loss(module, video, kl_weight=preset.kl_weight, generator=generator)
+        video = draw(generator)
+        noise = torch.randn(batch, *latent, generator=generator, device=device)
+        return vae_loss(module, video, kl_weight=preset.kl_weight, noise=noise[mine])
 
     def look(ema, step):
         with torch.no_grad(), autocast(device):
@@ -67,7 +99,8 @@ def train_vae(preset: Preset, out: Path, *, seed: int, resume: bool, device: tor
         save_look(torch.cat((held_out[:4], decoded[:4]), -2), out / "samples" / f"vae_{step:06d}.png")
         return {"psnr": float(psnr(decoded, held_out).mean())}
 
-    return fit(Stage("vae", 1, vae, losses, preset.vae_train, look, 500), out, seed=seed, resume=resume)
+    stage = Stage("vae", 1, vae, losses, preset.vae_train, look, max(500, preset.vae_train.steps // 20), blocks)
+    return fit(stage, out, seed=seed, resume=resume, ranks=ranks, deadline=deadline)
 
 
 def save_look(video, path: Path) -> None:
@@ -87,15 +120,30 @@ def shard_states(preset: Preset, seed: int) -> Iterator[State]:
         yield sample_state(count, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
 
 
+def draw_pool(preset: Preset, *, seed: int, device: torch.device) -> UInt8[Tensor, "b 3 f h w"]:
+    """The first of the clips that will be cached, as bytes, on the device: a step takes rows of it and waits for none.
+
+    To draw new clips at every step would make a GPU wait: what one shows decides what is computed next.
+    """
+    few = replace(preset, clips=min(preset.pool, preset.clips))
+    bar = tqdm(shard_states(few, seed), total=-(-few.clips // SHARD), desc="pool", leave=False)
+    return torch.cat([((render(s.to(device), preset.world) + 1) * 127.5).round().byte() for s in bar])
+
+
 @torch.no_grad()
-def cache_latents(preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device: torch.device) -> torch.Tensor:
-    """Encode all clips once, in half precision, and fit the latent's shift and scale on them; kept on disk."""
+def cache_latents(
+    preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device: torch.device, ranks: Ranks = ALONE
+) -> torch.Tensor:
+    """Encode all clips once, in half precision, and fit the latent's shift and scale on them; kept on disk.
+
+    The first rank encodes while the others wait.
+    """
     path = out / "latents.safetensors"
-    if not path.exists():
+    if ranks.first and not path.exists():
         latents = []
         for state in tqdm(shard_states(preset, seed), total=-(-preset.clips // SHARD), desc="latents"):
             with autocast(device):
-                parts = [vae.encoder(part)[0] for part in render(state, preset.world).to(device).split(100)]
+                parts = [vae.encoder(part)[0] for part in render(state.to(device), preset.world).split(100)]
             latents.append(torch.cat(parts).float().cpu())
         vae.fit_scale(torch.cat(latents[:8]))
         mean, scale = vae.latent_mean.cpu(), vae.latent_scale.cpu()
@@ -105,19 +153,24 @@ def cache_latents(preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device
             {"latents": latents, "latent_mean": mean, "latent_scale": scale},
             {"clips": preset.clips, "seed": seed},
         )
+    ranks.wait()
     tensors, meta = load_tensors(path)
     if (meta["clips"], meta["seed"]) != (preset.clips, seed):
         kept = f"clips={meta['clips']} and seed={meta['seed']}"
         raise InputError(f"{path} holds the latents of {kept}; resume with these, or choose another --out")
+    frames, kept = preset.world.frames, 1 + preset.vae.ft * (tensors["latents"].shape[2] - 1)
+    if frames != kept:
+        raise InputError(f"{path} holds the latents of {kept} frames, not {frames}; resume with --frames {kept}")
     vae.latent_mean.copy_(tensors["latent_mean"])
     vae.latent_scale.copy_(tensors["latent_scale"])
     return tensors["latents"].to(device)
 
 
-def cache_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int) -> torch.Tensor:
+def cache_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int, ranks: Ranks = ALONE) -> torch.Tensor:
     """Token ids of a short and a full caption for every cached clip, synonyms drawn: clips x 2 x tokens."""
-    ids = []
-    for shard, state in enumerate(tqdm(shard_states(preset, seed), total=-(-preset.clips // SHARD), desc="captions")):
+    ids, shards = [], -(-preset.clips // SHARD)
+    bar = tqdm(shard_states(preset, seed), total=shards, desc="captions", disable=not ranks.first)
+    for shard, state in enumerate(bar):
         generator = step_generator(seed, 3, shard)
         both = [caption(state, style=style, generator=generator) for style in ("short", "full")]
         ids.append(torch.stack([tokenizer.encode(c, max_tokens=preset.text.max_tokens)[0] for c in both], 1))
@@ -125,42 +178,66 @@ def cache_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int) -> torch.
 
 
 def train_dit(
-    preset: Preset, vae: VideoVAE, out: Path, *, seed: int, resume: bool, device: torch.device, compiled: bool
+    preset: Preset,
+    vae: VideoVAE,
+    out: Path,
+    *,
+    seed: int,
+    resume: bool,
+    device: torch.device,
+    compiled: bool,
+    graphs: bool = False,
+    ranks: Ranks = ALONE,
+    deadline: float = math.inf,
 ) -> TextToVideo:
     """Stage two: text encoder and VideoDiT on cached latents, captions dropped at times, images among the videos."""
     tokenizer = Tokenizer()
-    latents = cache_latents(preset, vae, out, seed=seed, device=device)
-    ids = cache_captions(preset, tokenizer, seed=seed).to(device)
+    latents = cache_latents(preset, vae, out, seed=seed, device=device, ranks=ranks)
+    ids = cache_captions(preset, tokenizer, seed=seed, ranks=ranks).to(device)
     empty = tokenizer.encode([""], max_tokens=preset.text.max_tokens)[0].to(device)
     torch.manual_seed(seed)
     model = TextToVideo(preset.dit, preset.text, len(tokenizer)).to(device)
     sampler = Pipeline(preset, vae, copy.deepcopy(model), tokenizer)
+    batch, mine = preset.dit_train.batch, ranks.rows(preset.dit_train.batch)
+    blocks = (VideoDiTBlock, TextBlock)
+    long = preset.dit_train.steps >= LONG  # a shorter run proves that everything works, and no more
     if compiled:
-        compile_blocks(model, (VideoDiTBlock, TextBlock))
+        compile_blocks(model, blocks, mode="reduce-overhead" if graphs else None)
 
     def losses(module, generator):
+        if graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs gave may be overwritten
+
         def rand(*shape):
             return torch.rand(*shape, generator=generator, device=device)
 
-        batch = preset.dit_train.batch
         rows = (rand(batch) * len(latents)).long()
         words = ids[rows, (rand(batch) * 2).long()]
         words = torch.where(rand(batch, 1) < preset.caption_dropout, empty, words)
         x_0 = latents[rows].float()
-        if float(rand(1)) < preset.dit_train.image_fraction:
+        if coin(generator) < preset.dit_train.image_fraction:
             x_0 = x_0[:, :, :1]  # the VAE is causal: the first latent frame is the first frame's image
-        return {
-            "loss": flow_loss(
-                lambda x_t, t: module(x_t, t, words, words != 0), x_0, generator=generator, shift=preset.shift
-            )
-        }
+        t = sample_times(batch, generator=generator, device=device, shift=preset.shift)
+        eps = torch.randn(x_0.shape, generator=generator, device=device)
+        x_0, t, eps, words = (drawn[mine] for drawn in (x_0, t, eps, words))
+        return {"loss": flow_loss(lambda x_t, t: module(x_t, t, words, words != 0), x_0, t=t, eps=eps)}
 
     def look(ema, step):
         sampler.model.load_state_dict(ema.state_dict())
-        save_look(sampler(list(LOOK_PROMPTS), seed=seed), out / "samples" / f"dit_{step:06d}.png")
-        return quick_accuracy(sampler, seed)
+        quick = {} if long else {"steps": 2}
+        clips = sampler(list(LOOK_PROMPTS), frames=preset.world.frames, seed=seed, **quick)
+        save_look(clips, out / "samples" / f"dit_{step:06d}.png")
+        return quick_accuracy(sampler, seed) if long else {}
 
-    return fit(Stage("dit", 4, model, losses, preset.dit_train, look, 1000), out, seed=seed, resume=resume)
+    stage = Stage("dit", 4, model, losses, preset.dit_train, look, max(1000, preset.dit_train.steps // 10), blocks)
+    return fit(stage, out, seed=seed, resume=resume, ranks=ranks, deadline=deadline)
+
+
+def coin(generator: torch.Generator) -> float:
+    """A number in [0, 1) that the processor needs now; a GPU is not waited for, its generator has a twin on the CPU."""
+    if generator.device.type != "cpu":
+        generator = torch.Generator().manual_seed(generator.initial_seed())
+    return float(torch.rand(1, generator=generator))
 
 
 def quick_accuracy(sampler: Pipeline, seed: int, n: int = 64) -> dict:
@@ -172,9 +249,15 @@ def quick_accuracy(sampler: Pipeline, seed: int, n: int = 64) -> dict:
 
 
 def choose_preset(
-    name: str, *, vae_steps: int | None, dit_steps: int | None, clips: int | None, batch: int | None
+    name: str,
+    *,
+    vae_steps: int | None,
+    dit_steps: int | None,
+    clips: int | None,
+    batch: int | None,
+    frames: int | None = None,
 ) -> Preset:
-    """A preset by name, with lengths and batch replaced where given."""
+    """A preset by name, with lengths, batch and frames replaced where given; InputError names frames that fit."""
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is unknown; use one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
@@ -182,6 +265,9 @@ def choose_preset(
         config = getattr(preset, stage)
         config = replace(config, steps=steps or config.steps, batch=batch or config.batch)
         preset = replace(preset, **{stage: config})
+    if frames is not None:
+        check_frames(frames, preset.vae.ft)
+        preset = replace(preset, world=replace(preset.world, frames=frames))
     return replace(preset, clips=clips or preset.clips)
 
 
@@ -195,30 +281,53 @@ def train(
     dit_steps: int | None = None,
     clips: int | None = None,
     batch: int | None = None,
+    frames: int | None = None,
     device: str | None = None,
     compile: bool | None = None,
+    graphs: bool = False,
+    fsdp: bool = False,
+    minutes: float | None = None,
 ) -> Path:
     """Train a preset from nothing and return the file of weights, ready for ``sora-edu sample --checkpoint``.
 
     Refuses a folder that holds a run unless ``resume`` is given, and a folder in use by another run. ``compile``
-    None compiles where a C++ compiler is found and the run is long enough to earn it back.
+    None compiles where a C++ compiler is found and the run is long enough to earn it back. Under torchrun the
+    processes share each batch; with ``fsdp`` they share the model's memory too. ``graphs`` records the transformer's
+    blocks as CUDA graphs. After so many ``minutes`` the state is saved and SystemExit raised with status 0.
     """
-    out, chosen = Path(out), choose_preset(preset, vae_steps=vae_steps, dit_steps=dit_steps, clips=clips, batch=batch)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if not resume and any(out.glob("*.safetensors")):
-        raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
-    latent = (chosen.world.frames // chosen.vae.ft + 1) * chosen.world.height * chosen.world.width // chosen.vae.fs**2
-    check_disk(out, 2 * chosen.clips * latent * chosen.vae.channels + 500_000_000)
+    out, deadline = Path(out), math.inf if minutes is None else time.monotonic() + 60 * minutes
 
     def compiled(steps):
-        return can_compile() and steps >= 1000 if compile is None else compile
+        return can_compile() and steps >= LONG if compile is None else compile
 
-    with locked(out):
-        vae = train_vae(chosen, out, seed=seed, resume=resume, device=device, compiled=compiled(chosen.vae_train.steps))
-        model = train_dit(
-            chosen, vae, out, seed=seed, resume=resume, device=device, compiled=compiled(chosen.dit_train.steps)
+    with started(device, sharded=fsdp) as (ranks, where):
+        chosen = choose_preset(
+            preset, vae_steps=vae_steps, dit_steps=dit_steps, clips=clips, batch=batch, frames=frames
         )
-        return export(chosen, vae, model, out / "model.safetensors")
+        if graphs and (where.type != "cuda" or not compiled(chosen.dit_train.steps)):
+            raise InputError(f"--graphs needs cuda and {LONG} steps or more, not {where}; leave it out")
+        for config in (chosen.vae_train, chosen.dit_train):
+            ranks.rows(config.batch)  # a batch that cannot be shared is refused now, not after the first stage
+        options = dict(seed=seed, resume=resume, device=where, ranks=ranks, deadline=deadline)
+        with claimed(chosen, out, resume=resume) if ranks.first else contextlib.nullcontext():
+            ranks.wait()  # for the first to have refused or claimed the folder
+            vae = train_vae(chosen, out, compiled=compiled(chosen.vae_train.steps), **options)
+            model = train_dit(chosen, vae, out, compiled=compiled(chosen.dit_train.steps), graphs=graphs, **options)
+            if ranks.first:
+                export(chosen, vae, model, out / "model.safetensors")
+            ranks.wait()
+    return out / "model.safetensors"
+
+
+@contextlib.contextmanager
+def claimed(preset: Preset, out: Path, *, resume: bool) -> Iterator[None]:
+    """Hold the folder of a run, after it was found to be free, and the disk to have room."""
+    if not resume and any(out.glob("*.safetensors")):
+        raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
+    latent = (preset.world.frames // preset.vae.ft + 1) * preset.world.height * preset.world.width // preset.vae.fs**2
+    check_disk(out, 2 * preset.clips * latent * preset.vae.channels + 500_000_000)
+    with locked(out):
+        yield
 
 
 def export(preset: Preset, vae: VideoVAE, model: TextToVideo, path: Path) -> Path:
@@ -226,6 +335,9 @@ def export(preset: Preset, vae: VideoVAE, model: TextToVideo, path: Path) -> Pat
     tensors = {f"vae.{k}": v for k, v in vae.state_dict().items()} | {
         f"model.{k}": v for k, v in model.state_dict().items()
     }
+    if preset.half:
+        exact = ("vae.latent_mean", "vae.latent_scale")
+        tensors = {k: v if k in exact else v.bfloat16() for k, v in tensors.items()}
     save_tensors(path, tensors, model_metadata(preset, Tokenizer()))
     Pipeline.load(path)  # what was written is what will be read, or this says what is wrong with it
     return path

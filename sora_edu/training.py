@@ -1,18 +1,15 @@
-"""One training loop for the VAE and the transformer: warm-up, EMA, mixed precision, exact resume.
+"""One training loop for the VAE and the transformer: warm-up, EMA, mixed precision, exact resume, several processes.
 
 Every step draws its randomness from a generator seeded by (seed, stage, step), so a run that was killed and
-resumed goes on bit by bit as if nothing had happened.
+resumed goes on bit by bit as if nothing had happened. Every rank draws the same whole batch and keeps its own rows,
+so that the mean over the ranks is what one process would have found.
 """
 
-import contextlib
 import copy
 import json
 import math
 import os
 import shutil
-import signal
-import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -26,7 +23,9 @@ from tqdm.auto import tqdm
 
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TrainConfig
+from sora_edu.distributed import ALONE, Losses, Ranks, full, local, shard, spread, whole
 from sora_edu.errors import CheckpointError, TrainingError
+from sora_edu.guards import Interrupt
 from sora_edu.optimiser import make_optimisers, pack_optimisers, set_rates, unpack_optimisers
 
 BAD_STEPS = 5  # steps in a row that may be skipped because loss or gradient are not finite
@@ -43,6 +42,7 @@ class Stage:
     config: TrainConfig
     look: Callable[[nn.Module, int], dict] | None = None  # samples of the EMA and figures for the log
     look_every: int = 1000  # steps between looks
+    blocks: tuple[type, ...] = ()  # types of modules that FSDP2 gathers one at a time
 
 
 def rate_share(step: int, config: TrainConfig) -> float:
@@ -81,55 +81,21 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device))
 
 
+def answers_every(device: torch.device, config: TrainConfig) -> int:
+    """Steps from one look at the numbers to the next: a GPU falls idle whenever the processor waits for its answer."""
+    return 1 if device.type == "cpu" else config.log_every
+
+
+@torch.no_grad()
+def zero_where(bad: Tensor, tensors: list[Tensor]) -> None:
+    """Set the tensors to zero where the scalar ``bad`` holds, which the processor need not know."""
+    for tensor in tensors:
+        local(tensor).masked_fill_(bad, 0)
+
+
 def can_compile() -> bool:
     """Whether torch.compile has a C++ compiler to call."""
     return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
-
-
-@contextlib.contextmanager
-def locked(folder: Path):
-    """Hold the run's folder against a second run; the lock falls with the process, kill -9 included."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w")
-    except OSError as error:
-        raise TrainingError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows: no lock, and nothing else that depends on one
-            pass
-        except OSError as error:
-            raise TrainingError(f"{folder} is in use by another run; wait for it or choose another --out") from error
-        yield
-
-
-class Interrupt:
-    """Defers Ctrl-C and SIGTERM to the end of a step, so that weights are never half updated."""
-
-    def __enter__(self) -> "Interrupt":
-        self.received = None
-        self.previous = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.previous[number] = signal.signal(number, self._receive)
-        return self
-
-    def _receive(self, number, frame) -> None:
-        self.received = number
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def act(self) -> None:
-        """Raise what was deferred: KeyboardInterrupt, or exit status 143 after SIGTERM."""
-        if self.received == signal.SIGTERM:
-            sys.exit(128 + signal.SIGTERM)
-        if self.received is not None:
-            raise KeyboardInterrupt
 
 
 def pack_state(module: nn.Module, ema: nn.Module, optimisers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
@@ -140,14 +106,11 @@ def pack_state(module: nn.Module, ema: nn.Module, optimisers: list[torch.optim.O
     return {k: v.clone() if v.ndim == 0 else v for k, v in tensors.items()}
 
 
-def unpack_state(
-    tensors: dict[str, Tensor], module: nn.Module, ema: nn.Module, optimisers: list[torch.optim.Optimizer]
-) -> None:
-    """Put a packed state back; a missing or foreign part is refused."""
+def unpack_weights(tensors: dict[str, Tensor], module: nn.Module, ema: nn.Module) -> None:
+    """Put the packed weights back, before anything is sharded; a missing or foreign part is refused."""
     try:
         for prefix, target in (("model.", module), ("ema.", ema)):
             target.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        unpack_optimisers(tensors, optimisers)
     except RuntimeError as error:
         raise CheckpointError(f"the saved training state does not fit this model: {str(error)[:300]}") from error
 
@@ -188,75 +151,122 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(part in str(error) for part in words)
 
 
-def fit(stage: Stage, folder: Path, *, seed: int = 0, resume: bool = False) -> nn.Module:
-    """Train a stage to its last step and return the EMA of its module.
+class Training:
+    """What a stage changes from step to step: weights, their EMA, and what the optimisers remember."""
 
-    Saves to two files in turn, so that one whole state exists at any moment. Raises TrainingError where loss or
-    gradient stay not finite, or memory runs out; CheckpointError where nothing saved can be read or written.
+    def __init__(self, stage: Stage, ranks: Ranks, saved: dict[str, Tensor] | None = None):
+        self.stage, self.ranks, self.module = stage, ranks, stage.module
+        self.ema = copy.deepcopy(self.module).requires_grad_(False).eval()
+        if saved:
+            unpack_weights(saved, self.module, self.ema)
+        self.shown = copy.deepcopy(self.ema) if ranks.sharded else self.ema  # whole, whatever becomes of the EMA
+        self.forward = spread(Losses(self.module, stage.losses), ranks, blocks=stage.blocks)
+        if ranks.sharded:
+            shard(self.ema, blocks=stage.blocks)
+        self.optimisers = make_optimisers(self.module, stage.config)
+        if saved:
+            unpack_optimisers(saved, self.optimisers)
+
+    def backward(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of this rank's rows, and the norm of the mean gradient over all rows, which is clipped."""
+        config = self.stage.config
+        try:
+            with autocast(generator.device):
+                losses = self.forward(generator)
+            losses["loss"].backward()
+        except RuntimeError as error:
+            if out_of_memory(error):
+                message = f"memory ran out at a batch of {config.batch}; try a batch of {max(1, config.batch // 2)}"
+                raise TrainingError(message) from error
+            raise
+        norm = full(nn.utils.clip_grad_norm_(self.module.parameters(), config.clip))
+        if answers_every(norm.device, config) > 1:  # nobody looks in time to skip this step
+            zero_where(~norm.isfinite(), [p.grad for p in self.module.parameters() if p.grad is not None])
+        return losses | {"norm": norm}
+
+    def update(self, step: int) -> None:
+        """Let the optimisers move the weights, and the EMA follow them."""
+        for optimiser in self.optimisers:
+            optimiser.step()
+        update_ema(self.ema, self.module, min(self.stage.config.ema, (1 + step) / (10 + step)))
+
+    def state(self) -> dict[str, Tensor]:
+        """All that must be saved, whole, on the first rank; all ranks must ask for it."""
+        return whole(pack_state(self.module, self.ema, self.optimisers), keep=self.ranks.first)
+
+    def show(self) -> nn.Module:
+        """The EMA as an ordinary module; all ranks must ask for it."""
+        if self.ranks.sharded:
+            self.shown.load_state_dict(whole(self.ema.state_dict()))
+        return self.shown
+
+
+def fit(
+    stage: Stage,
+    folder: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    ranks: Ranks = ALONE,
+    deadline: float = math.inf,
+) -> nn.Module:
+    """Train a stage to its last step and return the EMA of its module, on every rank.
+
+    Saves to two files in turn, so that one whole state exists at any moment; they say nothing of ranks, so that
+    another number may go on. After ``deadline``, in seconds of time.monotonic, it saves and exits with status 0.
+
+    Raises InputError where the ranks cannot share the batch; TrainingError where loss or gradient stay not finite, or
+    memory runs out; CheckpointError where nothing saved can be read or written.
     """
-    config, module = stage.config, stage.module
-    device = next(module.parameters()).device
-    ema = copy.deepcopy(module).requires_grad_(False).eval()
-    parameters = list(module.parameters())
-    optimisers = make_optimisers(module, config)
-    metrics, first, seconds, bad = folder / "metrics.jsonl", 0, 0.0, 0
-    if resume and (saved := newest_state(folder, stage.name)):
-        tensors, meta = saved
-        unpack_state(tensors, module, ema, optimisers)
-        first, seconds, bad = meta["step"], meta["seconds"], meta["bad"]
-    truncate_metrics(metrics, stage.name, first)
+    config, device = stage.config, next(stage.module.parameters()).device
+    ranks.rows(config.batch)  # refuses a batch that cannot be shared, before anything else
+    tensors, meta = (resume and newest_state(folder, stage.name)) or (None, {"step": 0, "seconds": 0.0, "bad": 0})
+    first, seconds, bad = meta["step"], meta["seconds"], meta["bad"]
+    ranks.check_same("the saved step", first, device)
+    training = Training(stage, ranks, tensors)
+    if ranks.first:
+        truncate_metrics(folder / "metrics.jsonl", stage.name, first)
+
+    def log(line: dict) -> None:
+        if ranks.first:
+            append_metrics(folder / "metrics.jsonl", line | {"seconds": round(seconds, 2)})
 
     def save(step: int) -> None:
-        path = folder / f"{stage.name}.state{step // config.save_every % 2}.safetensors"
-        save_tensors(path, pack_state(module, ema, optimisers), {"step": step, "seconds": seconds, "bad": bad})
+        state = training.state()
+        if ranks.first:
+            path = folder / f"{stage.name}.state{step // config.save_every % 2}.safetensors"
+            save_tensors(path, state, {"step": step, "seconds": seconds, "bad": bad})
 
-    bar = tqdm(range(first, config.steps), initial=first, total=config.steps, desc=stage.name, mininterval=5)
-    with Interrupt() as interrupt:
+    steps, asks = range(first, config.steps), answers_every(device, config)
+    bar = tqdm(steps, initial=first, total=config.steps, desc=stage.name, mininterval=5, disable=not ranks.first)
+    with Interrupt(deadline) as interrupt:
         for step in bar:
             started = time.perf_counter()
-            set_rates(optimisers, rate_share(step, config))
-            try:
-                with autocast(device):
-                    losses = stage.losses(module, step_generator(seed, stage.number, step, device))
-                losses["loss"].backward()
-            except RuntimeError as error:
-                if out_of_memory(error):
-                    message = f"memory ran out at a batch of {config.batch}; try a batch of {max(1, config.batch // 2)}"
-                    raise TrainingError(message) from error
-                raise
-            norm = float(nn.utils.clip_grad_norm_(parameters, config.clip))
-            if math.isfinite(norm) and math.isfinite(losses["loss"].detach()):
-                for optimiser in optimisers:
-                    optimiser.step()
-                update_ema(ema, module, min(config.ema, (1 + step) / (10 + step)))
-                bad = 0
-            else:
-                bad += 1
-            module.zero_grad()
+            set_rates(training.optimisers, rate_share(step, config))
+            done, stop = step + 1, 0
+            numbers = training.backward(step_generator(seed, stage.number, step, device))
+            if done % asks == 0:  # on a CPU always
+                scalars, stop = ranks.agree(numbers, interrupt.pending())
+                bad = 0 if math.isfinite(scalars["norm"]) and math.isfinite(scalars["loss"]) else bad + 1
+            if not bad:
+                training.update(step)
+            stage.module.zero_grad()
             if bad > BAD_STEPS:
                 raise TrainingError(
                     f"{stage.name}: loss or gradient not finite for {bad} steps up to {step}; lower lr={config.lr:g}"
                 )
             seconds += time.perf_counter() - started
-            done = step + 1
             line = {"stage": stage.name, "step": done, "clips": done * config.batch}
             if done % config.log_every == 0:
-                scalars = {k: float(v.detach()) for k, v in losses.items()}
-                append_metrics(metrics, line | scalars | {"norm": norm, "seconds": round(seconds, 2)})
+                log(line | scalars)
                 bar.set_postfix(loss=f"{scalars['loss']:.4f}", refresh=False)
             if stage.look and (done % stage.look_every == 0 or done == config.steps):
-                append_metrics(metrics, line | stage.look(ema, done) | {"seconds": round(seconds, 2)})
-            if done % config.save_every == 0 or done == config.steps or interrupt.received:
+                shown = training.show()
+                log(line | (stage.look(shown, done) if ranks.first else {}))
+            if ranks.world == 1:
+                stop = interrupt.pending()  # several stop at the next answer, when all have heard of it
+            if done % config.save_every == 0 or done == config.steps or stop:
                 save(done)
-            interrupt.act()
-    return ema
-
-
-def check_disk(folder: Path, needed: int) -> None:
-    """Refuse early where the disk cannot hold what a run writes; ``needed`` in bytes."""
-    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if (free := shutil.disk_usage(parent).free) < needed:
-        raise TrainingError(
-            f"{folder}: {free / 1e9:.2f} GB free, but the run writes about {needed / 1e9:.2f} GB; "
-            "free some or choose another --out"
-        )
+            interrupt.act(stop)
+        interrupt.act(interrupt.received)  # it came in the last step, and all is saved
+    return training.show()

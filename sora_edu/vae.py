@@ -147,15 +147,21 @@ def kl_divergence(mean: Latent, logvar: Latent) -> Float[Tensor, ""]:
 
 
 def vae_loss(
-    vae: VideoVAE, video: Video, *, kl_weight: float, generator: torch.Generator | None = None
+    vae: VideoVAE,
+    video: Video,
+    *,
+    kl_weight: float,
+    generator: torch.Generator | None = None,
+    noise: Latent | None = None,
 ) -> dict[str, Tensor]:
     """Squared error plus a little absolute error, which sharpens edges, plus the weighted KL term (negative ELBO).
 
-    Returns the loss and its parts; ``mse`` is on pixels in [-1, 1].
+    Returns the loss and its parts; ``mse`` is on pixels in [-1, 1]. The latent's noise is drawn where it is not given.
     """
     mean, logvar = vae.encoder(video)
     mean, logvar = mean.float(), logvar.float()
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    if noise is None:
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
     decoded = vae.decoder(mean + (logvar / 2).exp() * noise).float()
     mse, l1, kl = F.mse_loss(decoded, video), F.l1_loss(decoded, video), kl_divergence(mean, logvar)
     return {"loss": mse + 0.1 * l1 + kl_weight * kl, "mse": mse, "l1": l1, "kl": kl}

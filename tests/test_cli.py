@@ -78,14 +78,14 @@ def pipeline(monkeypatch):
 # Help and version
 
 
-@pytest.mark.parametrize("command", ["sample", "train", "evaluate", "reconstruct", "doctor"])
+@pytest.mark.parametrize("command", ["sample", "train", "plan", "evaluate", "reconstruct", "doctor"])
 def test_help_shows_an_example(run, command):
     status, out, _ = run(command, "--help")
     assert status == 0 and f"Example: sora-edu {command}" in out
 
 
 def test_the_example_in_each_help_can_be_parsed():
-    for command in (cli.sample, cli.train, cli.evaluate, cli.reconstruct, cli.doctor):
+    for command in (cli.sample, cli.train, cli.plan, cli.evaluate, cli.reconstruct, cli.doctor):
         example = inspect.getdoc(command).split("Example: ")[1].splitlines()[0]
         options = {word[2:].replace("-", "_") for word in example.split() if word.startswith("--")}
         assert options <= set(inspect.signature(command).parameters)
@@ -205,8 +205,17 @@ def test_train_passes_its_options_on(run, monkeypatch):
     fake_module(monkeypatch, "sora_edu.recipe", train=train)
     status, out, _ = run("train", "--out", "runs/a", "--resume", "--vae-steps", "3")
     assert (status, out) == (0, f"{Path('runs/a/model.safetensors')}\n")
-    lengths = dict(vae_steps=3, dit_steps=None, clips=None, batch=None)
-    assert calls == [(("tiny", Path("runs/a")), dict(resume=True, seed=0, device=None, **lengths))]
+    lengths = dict(vae_steps=3, dit_steps=None, clips=None, batch=None, frames=None)
+    how = dict(device=None, fsdp=False, graphs=False, minutes=None)
+    assert calls == [(("tiny", Path("runs/a")), dict(resume=True, seed=0, **lengths, **how))]
+
+
+def test_training_whose_time_is_up_says_how_to_go_on(run, monkeypatch):
+    fake_module(monkeypatch, "sora_edu.recipe", train=lambda *args, **options: sys.exit(0))
+    status, out, err = run("train", "--out", "runs/a", "--minutes", "9")
+    assert (status, out) == (0, "") and err.startswith("time is up") and "--resume" in err
+    status, _, err = run("train", "--out", "runs/a", "--minutes", "0")
+    assert status == 2 and "--minutes 0.0 must be above 0" in err
 
 
 @pytest.mark.parametrize("option", ["--vae-steps", "--dit-steps", "--clips", "--batch"])

@@ -23,7 +23,8 @@ class Oracle(Pipeline):
     def __init__(self, change=lambda state: state):
         self.change = change
 
-    def __call__(self, prompts, *, steps, cfg_scale, seed):
+    def __call__(self, prompts, *, frames, steps, cfg_scale, seed):
+        assert frames == self.preset.world.frames
         return render(self.change(self.state), self.preset.world)
 
     def reconstruct(self, video):

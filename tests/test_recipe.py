@@ -3,15 +3,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from sora_edu import config, recipe
+from sora_edu import config, recipe, training
 from sora_edu.checkpoint import load_tensors
-from sora_edu.config import DiTConfig, TextConfig, VAEConfig
+from sora_edu.config import COMPACT, DiTConfig, TextConfig, VAEConfig
+from sora_edu.dit import TextToVideo
 from sora_edu.errors import CheckpointError, InputError, TrainingError
+from sora_edu.guards import locked
 from sora_edu.pipeline import Pipeline
-from sora_edu.recipe import cache_captions, choose_preset, shard_states, train
+from sora_edu.recipe import cache_captions, choose_preset, coin, draw_pool, shard_states, train
+from sora_edu.render import render
+from sora_edu.scaling import count_parameters
 from sora_edu.tokenizer import Tokenizer
-from sora_edu.training import locked
+from sora_edu.vae import VideoVAE
 
 MINI = replace(
     config.TINY,
@@ -79,6 +84,127 @@ def test_stopped_in_either_stage_and_resumed_is_bit_exact(run, tmp_path, monkeyp
     resumed, whole = load_tensors(train("mini", out, resume=True, compile=False)), load_tensors(run)
     assert resumed[1] == whole[1]
     assert all(torch.equal(resumed[0][k], v) for k, v in whole[0].items())
+
+
+def test_trained_in_pieces_of_a_given_time_is_bit_exact(run, tmp_path):
+    for _ in range(6):  # one step each
+        with pytest.raises(SystemExit) as stopped:
+            train("mini", tmp_path / "c", resume=True, compile=False, minutes=1e-9)
+        assert stopped.value.code == 0
+    path = train("mini", tmp_path / "c", resume=True, compile=False, minutes=1e-9)  # what is left to write
+    pieces, whole = load_tensors(path), load_tensors(run)
+    assert pieces[1] == whole[1] and all(torch.equal(pieces[0][k], v) for k, v in whole[0].items())
+
+
+def test_a_pool_of_clips_and_weights_in_bf16(monkeypatch, tmp_path):
+    preset = replace(MINI, pool=1000, half=True)
+    monkeypatch.setitem(config.PRESETS, "gpu", preset)
+    monkeypatch.setattr(recipe, "sample_state", once_a_shard := Counted(recipe.sample_state))
+    path = train("gpu", tmp_path / "a", compile=False)
+    assert once_a_shard.calls == 4  # the held-out clips, the pool, latents and captions: no step draws any
+    tensors = load_tensors(path)[0]
+    exact = {name for name, tensor in tensors.items() if tensor.dtype != torch.bfloat16}
+    assert exact == {"vae.latent_mean", "vae.latent_scale"}
+    ema = load_tensors(tmp_path / "a" / "dit.state1.safetensors")[0]
+    torch.testing.assert_close(tensors["model.dit.head.weight"].float(), ema["ema.dit.head.weight"], rtol=4e-3, atol=0)
+    assert Pipeline.load(path)("a red circle falls", steps=1).shape == (1, 3, 17, 32, 32)
+
+
+class Questions(TorchDispatchMode):
+    """Notes every operation whose result decides what the processor does next: on a GPU each would make it wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.seen = [], 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen += 1
+        name = func.overloadpacket.__name__
+        masks = (
+            [i for i in args[1] if i is not None and i.dtype == torch.bool]
+            if name in ("index", "index_put", "index_put_")
+            else []
+        )
+        if masks or name in ("_local_scalar_dense", "nonzero", "masked_select", "equal"):
+            self.asked.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("pool", "answer"), [(1000, True), (0, False)])
+def test_a_step_asks_the_device_nothing(monkeypatch, tmp_path, pool, answer):
+    questions = Questions()
+
+    def watched(method):
+        def inner(*arguments):
+            with questions:
+                return method(*arguments)
+
+        return inner
+
+    for name in ("backward", "update"):
+        monkeypatch.setattr(training.Training, name, watched(getattr(training.Training, name)))
+    monkeypatch.setattr(training, "answers_every", lambda device, config: 3)
+    monkeypatch.setattr(recipe, "coin", lambda generator: 0.5)  # on a GPU a matter of the processor alone
+    monkeypatch.setitem(config.PRESETS, "gpu", with_logs(replace(MINI, pool=pool), every=3))
+    train("gpu", tmp_path, compile=False)
+    assert questions.seen > 1000 and (questions.asked == []) is answer
+
+
+def with_logs(preset, *, every: int):
+    stages = {name: replace(getattr(preset, name), log_every=every) for name in ("vae_train", "dit_train")}
+    return replace(preset, **stages)
+
+
+class Counted:
+    """A function, and how often it was called."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *arguments, **options):
+        self.calls += 1
+        return self.function(*arguments, **options)
+
+
+def test_the_pool_is_the_first_cached_clips_within_half_a_step_of_a_byte():
+    clips = render(next(shard_states(MINI, 3)), MINI.world)
+    pool = draw_pool(replace(MINI, pool=9), seed=3, device=torch.device("cpu"))
+    assert pool.dtype == torch.uint8 and len(pool) == 9
+    # how many are drawn at a time decides what is drawn
+    few = render(next(shard_states(replace(MINI, clips=9), 3)), MINI.world)
+    assert (pool.float() / 127.5 - 1 - few).abs().max() <= 0.5001 / 127.5
+    whole = draw_pool(replace(MINI, pool=1000), seed=3, device=torch.device("cpu"))
+    assert (whole.float() / 127.5 - 1 - clips).abs().max() <= 0.5001 / 127.5
+
+
+def test_the_compact_checkpoint_has_at_most_48_megabytes():
+    with torch.device("meta"):
+        vae, model = VideoVAE(COMPACT.vae), TextToVideo(COMPACT.dit, COMPACT.text, len(Tokenizer()))
+    assert COMPACT.half and 2 * (count_parameters(vae) + count_parameters(model)) < 47.9e6  # names and words besides
+
+
+def test_a_coin_is_the_generators_next_number_or_that_of_a_gpu_generators_twin():
+    class OnGPU(torch.Generator):
+        device = torch.device("cuda")
+
+    a, b = (torch.Generator().manual_seed(5) for _ in range(2))
+    torch.rand(3, generator=a), torch.rand(3, generator=b)
+    assert coin(a) == float(torch.rand(1, generator=b))
+    assert coin(OnGPU().manual_seed(5)) == float(torch.rand(1, generator=torch.Generator().manual_seed(5)))
+
+
+def test_graphs_are_refused_where_there_is_no_gpu(tmp_path):
+    with pytest.raises(InputError, match="--graphs needs cuda"):
+        train("mini", tmp_path, device="cpu", graphs=True)
+
+
+def test_frames_in_place_of_the_presets(run):
+    lengths = dict(vae_steps=None, dit_steps=None, clips=None, batch=None)
+    assert choose_preset("compact", frames=33, **lengths).world.frames == 33
+    with pytest.raises(InputError, match="32"):
+        choose_preset("compact", frames=32, **lengths)
+    with pytest.raises(InputError, match="holds the latents of 17 frames, not 13; resume with --frames 17"):
+        train("mini", run.parent, resume=True, compile=False, frames=13)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(run):

@@ -4,25 +4,27 @@ import os
 import signal
 import time
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from sora_edu import training
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TrainConfig
 from sora_edu.errors import CheckpointError, InputError, TrainingError
+from sora_edu.guards import check_disk, locked
 from sora_edu.training import (
     Stage,
     append_metrics,
-    check_disk,
     fit,
-    locked,
     newest_state,
     rate_share,
     step_generator,
     truncate_metrics,
     update_ema,
+    zero_where,
 )
 
 CONFIG = TrainConfig(steps=40, batch=8, lr=1e-2, warmup=5, save_every=4, log_every=1, ema=0.9)
@@ -115,6 +117,63 @@ def test_ctrl_c_waits_for_the_end_of_the_step(whole, tmp_path):
     fit(stage(), tmp_path, resume=True)
     assert equal(newest(tmp_path), newest(whole))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_when_time_is_up_it_saves_and_exits_0_and_goes_on_bit_by_bit(whole, tmp_path):
+    for step in (1, 2):
+        with pytest.raises(SystemExit) as stopped:
+            fit(stage(), tmp_path, resume=True, deadline=time.monotonic())
+        assert stopped.value.code == 0 and newest_state(tmp_path, "toy")[1]["step"] == step
+    fit(stage(), tmp_path, resume=True, deadline=time.monotonic() + 1000)
+    assert equal(newest(tmp_path), newest(whole)) and losses_of(tmp_path) == losses_of(whole)
+
+
+# As on a GPU, where the loop looks at the numbers only when it logs them
+
+
+@pytest.fixture
+def seldom(monkeypatch):
+    monkeypatch.setattr(training, "answers_every", lambda device, config: config.log_every)
+    return replace(CONFIG, log_every=4)
+
+
+def bad_at(*steps: int, factor: float = float("nan")):
+    """Losses that are not finite at these steps, the first being 1."""
+    calls = itertools.count(1)
+
+    def losses(module, generator):
+        x = torch.randn(8, 6, generator=generator)
+        return {"loss": (module(x) - x[:, :2]).square().mean() * (factor if next(calls) in steps else 1)}
+
+    return losses
+
+
+def test_a_loop_that_looks_seldom_trains_the_same(whole, tmp_path, seldom):
+    fit(stage(seldom), tmp_path)
+    assert equal(newest(tmp_path), newest(whole))
+    assert losses_of(tmp_path) == losses_of(whole)[3::4]
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_between_looks_a_gradient_that_is_not_finite_counts_as_zero(tmp_path, seldom, factor):
+    fit(stage(seldom, bad_at(6, 7, factor=factor)), tmp_path)
+    state = newest(tmp_path)
+    assert all(tensor.isfinite().all() for tensor in state.values()) and state["optimiser.adamw.0.step"] == 40
+    assert all(loss == loss for _, loss, _ in losses_of(tmp_path))
+
+
+def test_a_loop_that_looks_seldom_stops_too_and_saves_finite_weights(tmp_path, seldom):
+    with pytest.raises(TrainingError, match=r"not finite for 6 steps up to 31; lower lr=0.01"):
+        fit(stage(seldom, bad_at(*range(10, 41))), tmp_path)
+    assert all(tensor.isfinite().all() for tensor in newest(tmp_path).values())
+
+
+def test_zero_where_zeroes_all_or_nothing():
+    tensors = [torch.tensor([1.0, float("nan")]), torch.tensor(float("inf"))]
+    zero_where(torch.tensor(False), tensors)
+    assert tensors[0][0] == 1 and tensors[1].isinf()
+    zero_where(torch.tensor(True), tensors)
+    assert torch.equal(tensors[0], torch.zeros(2)) and tensors[1] == 0
 
 
 def test_a_damaged_newest_state_falls_back_loudly(whole, tmp_path):

@@ -27,12 +27,13 @@ from sora_edu.config import Preset, TrainConfig
 from sora_edu.dit import TextToVideo, VideoDiTBlock
 from sora_edu.errors import InputError
 from sora_edu.flow import VelocityFn
+from sora_edu.guards import check_disk, locked
 from sora_edu.guidance import guided
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.recipe import compile_blocks, quick_accuracy
 from sora_edu.sampling import euler, time_grid
 from sora_edu.text import TextBlock
-from sora_edu.training import Stage, autocast, can_compile, check_disk, fit, locked, step_generator
+from sora_edu.training import Stage, autocast, can_compile, fit, step_generator
 from sora_edu.world import sample_state
 
 STRIDES = 4  # steps of the student

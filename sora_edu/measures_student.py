@@ -24,8 +24,8 @@ from sora_edu.pipeline import Pipeline
 from sora_edu.track import track
 
 RECORD = Path(__file__).resolve().parent.parent / "data" / "lessons" / "student.json"
-TEACHER_STEPS = (1, 2, 3, 4, 6, 8, 12, 25)
-STUDENT_STEPS = (1, 2, 3, 4, 5, 6, 8)
+TEACHER_STEPS = (1, 2, 4, 8, 12, 25)
+STUDENT_STEPS = (1, 2, 3, 4, 5, 8)
 
 
 def rights(pipe: Pipeline, prompts: list[str], said: list[Parsed], *, steps: int, seed: int = 0) -> list[bool]:

@@ -8,6 +8,7 @@ import torch
 from sora_edu import bugs_10 as bugs
 from sora_edu import figures_10 as figures
 from sora_edu.config import TINY
+from sora_edu.pipeline import Pipeline
 
 SHARE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 64}
 
@@ -54,10 +55,13 @@ def test_the_slider_shows_another_picture_at_each_look():
     assert len({show(look).png() for look in range(3)}) == 3
 
 
-class Stub:
-    """A pipeline that draws grey clips."""
+class Stub(Pipeline):
+    """A pipeline without weights."""
 
-    preset, vae, tokenizer = TINY, torch.nn.Identity(), None
+    preset, vae, tokenizer = TINY, None, None
+
+    def __init__(self):
+        pass
 
 
 def test_the_live_picture_follows_the_log_and_keeps_one_row_a_look(tmp_path, monkeypatch):

@@ -42,6 +42,14 @@ def band(ax, x: Sequence[float | int], shares: Sequence[dict], colour: str, labe
     ax.plot(x, value, color=colour, marker="o", markersize=3, label=label)
 
 
+def label_ticks(ax) -> None:
+    """Plain numbers on a logarithmic axis of losses."""
+    ax.minorticks_off()
+    low, high = ax.get_ylim()
+    ticks = [tick for tick in (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0) if low <= tick <= high]
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+
+
 def read_losses(folder: Path, name: str) -> list[tuple[int, float]]:
     """Step and loss of each line that a stage wrote into its metrics so far."""
     path = folder / "metrics.jsonl"
@@ -134,17 +142,20 @@ def of_run(record: dict, name: str) -> dict:
 
 
 def show_runs(record: dict, names: Sequence[str], *, width: float = 7.5) -> Picture:
-    """Left the losses of the training steps, right the share of clips with all as said, both against clips seen."""
+    """Over clips seen. Left, losses of steps (pale) and of the EMA on held-out clips; right, the share all right."""
     figure, axes = panels(1, 2, width=width, aspect=0.8)
     left, right = axes[0]
     for number, name in enumerate(names):
         entry, colour = of_run(record, name), f"C{number}"
         steps, losses = zip(*entry["losses"], strict=True)
-        left.plot(np.array(steps) * record["batch"], losses, color=colour, linewidth=1, label=name)
+        left.plot(np.array(steps) * record["batch"], losses, color=colour, linewidth=0.7, alpha=0.3)
         x = [look["step"] * record["batch"] for look in entry["looks"]]
+        held = [look["ema"]["loss"] for look in entry["looks"]]
+        left.plot(x, held, color=colour, marker="o", markersize=3, label=name)
         band(right, x, [look["ema"]["right"]["all"] for look in entry["looks"]], colour, name)
-    left.set(ylabel="loss of the step")
-    right.set(ylabel="share of clips with all as said (EMA)", ylim=(-0.03, 1.03))
+    left.set(ylabel="loss (points: on held-out clips)", yscale="log")
+    label_ticks(left)
+    right.set(ylabel="share of clips with all as said", ylim=(-0.03, 1.03))
     for ax in (left, right):
         ax.set(xscale="log", xlabel="clips seen in training")
         ax.legend(fontsize=8, frameon=False)
@@ -163,10 +174,7 @@ def show_ema(record: dict, name: str = "32x", *, width: float = 7.5) -> Picture:
         left.plot(x, [look["loss"] for look in looks], color=colour, marker="o", markersize=3, label=label)
         band(right, x, [look["right"]["all"] for look in looks], colour, label)
     left.set(ylabel="loss on held-out clips", yscale="log")
-    left.minorticks_off()
-    ticks = [tick for tick in (0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)]
-    low, high = left.get_ylim()
-    left.set_yticks([tick for tick in ticks if low <= tick <= high], [f"{t:g}" for t in ticks if low <= t <= high])
+    label_ticks(left)
     right.set(ylabel="share of clips with all as said", ylim=(-0.03, 1.03))
     for ax in (left, right):
         ax.set(xlabel="training step")
@@ -186,8 +194,8 @@ def training_scrubber(record: dict, strips: dict[int, Video], name: str = "32x")
         figure, axes = panels(1, 2, width=7.5, aspect=0.85)
         left, right = axes[0]
         band(left, x, [looks[s]["right"]["all"] for s in x], EMA, "all as said")
-        left.plot(x, [looks[s]["right"]["colour"]["value"] for s in x], color=LONG, linewidth=1, label="colour")
-        left.plot(x, [looks[s]["right"]["motion"]["value"] for s in x], color=RAW, linewidth=1, label="motion")
+        for what, colour in (("colour", LONG), ("shape", "#8250df"), ("motion", RAW)):
+            left.plot(x, [looks[s]["right"][what]["value"] for s in x], color=colour, linewidth=1, label=what)
         left.axvline(step, color="#e5383b", linewidth=1.5)
         left.set(
             ylim=(-0.03, 1.03), xlim=(-0.02 * x[-1], 1.02 * x[-1]), xlabel="training step", ylabel="share of clips"

@@ -36,7 +36,7 @@ def mini_pipeline(*_, **__) -> Pipeline:
 
 def asked(out, record) -> argparse.Namespace:
     return argparse.Namespace(
-        checkpoint="tiny", base=2, batch=None, clips=None, n=2, seed=0, device="cpu", out=out, record=record
+        checkpoint="tiny", base=2, batch=4, clips=None, n=2, seed=0, device="cpu", out=out, record=record
     )
 
 
@@ -68,7 +68,7 @@ def test_the_record_is_of_the_shipped_vae_with_n_intervals_and_command():
 
 def test_the_record_is_of_the_full_length():
     record = runs_10.recorded()
-    assert (record["base"], record["batch"], record["cached"]) == (100, TINY.dit_train.batch, TINY.clips), (
+    assert (record["base"], record["batch"], record["cached"]) == (64, 32, TINY.clips), (
         "a short record stands in for the real one; run `python -m sora_edu.runs_10`"
     )
 

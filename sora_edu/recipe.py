@@ -8,13 +8,13 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
+from jaxtyping import Int, UInt8
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sora_edu.captions import caption
@@ -27,7 +27,7 @@ from sora_edu.flow import flow_loss, sample_times
 from sora_edu.guards import check_disk, locked
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.render import render
-from sora_edu.shapes import check_frames
+from sora_edu.shapes import Latent, check_frames
 from sora_edu.text import TextBlock
 from sora_edu.tokenizer import Tokenizer
 from sora_edu.training import Stage, autocast, can_compile, fit, step_generator
@@ -177,6 +177,34 @@ def cache_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int, ranks: Ra
     return torch.cat(ids)
 
 
+def captioned_losses(
+    preset: Preset, latents: Latent, ids: Int[Tensor, "n 2 l"], *, ranks: Ranks = ALONE
+) -> Callable[[nn.Module, torch.Generator], dict[str, Tensor]]:
+    """What a step of the transformer's training minimises: a function of (module, generator), as a Stage wants it.
+
+    ids are a short and a full caption of each latent. All ranks draw the same batch, and each keeps its own rows.
+    """
+    batch, mine, device = preset.dit_train.batch, ranks.rows(preset.dit_train.batch), latents.device
+    empty = Tokenizer().encode([""], max_tokens=ids.shape[-1])[0].to(device)
+
+    def losses(module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        def rand(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, device=device)
+
+        rows = (rand(batch) * len(latents)).long()  # clips in random order
+        words = ids[rows, (rand(batch) * 2).long()]  # the short caption or the full one
+        words = torch.where(rand(batch, 1) < preset.caption_dropout, empty, words)  # now and then none
+        x_0 = latents[rows].float()
+        if coin(generator) < preset.dit_train.image_fraction:
+            x_0 = x_0[:, :, :1]  # an image: the VAE is causal, so its first latent frame is the first frame's
+        t = sample_times(batch, generator=generator, device=device, shift=preset.shift)
+        eps = torch.randn(x_0.shape, generator=generator, device=device)
+        x_0, t, eps, words = (drawn[mine] for drawn in (x_0, t, eps, words))
+        return {"loss": flow_loss(lambda x_t, t: module(x_t, t, words, words != 0), x_0, t=t, eps=eps)}
+
+    return losses
+
+
 def train_dit(
     preset: Preset,
     vae: VideoVAE,
@@ -194,33 +222,19 @@ def train_dit(
     tokenizer = Tokenizer()
     latents = cache_latents(preset, vae, out, seed=seed, device=device, ranks=ranks)
     ids = cache_captions(preset, tokenizer, seed=seed, ranks=ranks).to(device)
-    empty = tokenizer.encode([""], max_tokens=preset.text.max_tokens)[0].to(device)
     torch.manual_seed(seed)
     model = TextToVideo(preset.dit, preset.text, len(tokenizer)).to(device)
     sampler = Pipeline(preset, vae, copy.deepcopy(model), tokenizer)
-    batch, mine = preset.dit_train.batch, ranks.rows(preset.dit_train.batch)
     blocks = (VideoDiTBlock, TextBlock)
     long = preset.dit_train.steps >= LONG  # a shorter run proves that everything works, and no more
     if compiled:
         compile_blocks(model, blocks, mode="reduce-overhead" if graphs else None)
 
-    def losses(module, generator):
-        if graphs:
-            torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs gave may be overwritten
+    losses = captioned_losses(preset, latents, ids, ranks=ranks)
 
-        def rand(*shape):
-            return torch.rand(*shape, generator=generator, device=device)
-
-        rows = (rand(batch) * len(latents)).long()
-        words = ids[rows, (rand(batch) * 2).long()]
-        words = torch.where(rand(batch, 1) < preset.caption_dropout, empty, words)
-        x_0 = latents[rows].float()
-        if coin(generator) < preset.dit_train.image_fraction:
-            x_0 = x_0[:, :, :1]  # the VAE is causal: the first latent frame is the first frame's image
-        t = sample_times(batch, generator=generator, device=device, shift=preset.shift)
-        eps = torch.randn(x_0.shape, generator=generator, device=device)
-        x_0, t, eps, words = (drawn[mine] for drawn in (x_0, t, eps, words))
-        return {"loss": flow_loss(lambda x_t, t: module(x_t, t, words, words != 0), x_0, t=t, eps=eps)}
+    def graphed(module, generator):
+        torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs gave may be overwritten
+        return losses(module, generator)
 
     def look(ema, step):
         sampler.model.load_state_dict(ema.state_dict())
@@ -229,7 +243,16 @@ def train_dit(
         save_look(clips, out / "samples" / f"dit_{step:06d}.png")
         return quick_accuracy(sampler, seed) if long else {}
 
-    stage = Stage("dit", 4, model, losses, preset.dit_train, look, max(1000, preset.dit_train.steps // 10), blocks)
+    stage = Stage(
+        "dit",
+        4,
+        model,
+        graphed if graphs else losses,
+        preset.dit_train,
+        look,
+        max(1000, preset.dit_train.steps // 10),
+        blocks,
+    )
     return fit(stage, out, seed=seed, resume=resume, ranks=ranks, deadline=deadline)
 
 

@@ -141,8 +141,11 @@ def of_run(record: dict, name: str) -> dict:
     return next(entry for entry in record["runs"] if entry["name"] == name)
 
 
-def show_runs(record: dict, names: Sequence[str], *, width: float = 7.5) -> Picture:
-    """Over clips seen. Left, losses of steps (pale) and of the EMA on held-out clips; right, the share all right."""
+def show_runs(record: dict, names: Sequence[str], *, share: str = "all", width: float = 7.5) -> Picture:
+    """Over clips seen. Left, losses of steps (pale) and of the EMA on held-out clips; right, a share of its clips.
+
+    ``share``: all, shape, colour or motion, what must be as the prompt said.
+    """
     figure, axes = panels(1, 2, width=width, aspect=0.8)
     left, right = axes[0]
     for number, name in enumerate(names):
@@ -152,12 +155,12 @@ def show_runs(record: dict, names: Sequence[str], *, width: float = 7.5) -> Pict
         x = [look["step"] * record["batch"] for look in entry["looks"]]
         held = [look["ema"]["loss"] for look in entry["looks"]]
         left.plot(x, held, color=colour, marker="o", markersize=3, label=name)
-        band(right, x, [look["ema"]["right"]["all"] for look in entry["looks"]], colour, name)
-    left.set(ylabel="loss (points: on held-out clips)", yscale="log")
+        band(right, x, [look["ema"]["right"][share] for look in entry["looks"]], colour, name)
+    left.set(ylabel="loss (points: on held-out clips)", yscale="log", xscale="log")
     label_ticks(left)
-    right.set(ylabel="share of clips with all as said", ylim=(-0.03, 1.03))
+    right.set(ylabel=f"share of clips with {share} as said", ylim=(-0.03, 1.03), xscale="log", xlim=left.get_xlim())
     for ax in (left, right):
-        ax.set(xscale="log", xlabel="clips seen in training")
+        ax.set(xlabel="clips seen in training")
         ax.legend(fontsize=8, frameon=False)
         bare(ax)
     return figure
@@ -200,7 +203,7 @@ def training_scrubber(record: dict, strips: dict[int, Video], name: str = "32x")
         left.set(
             ylim=(-0.03, 1.03), xlim=(-0.02 * x[-1], 1.02 * x[-1]), xlabel="training step", ylabel="share of clips"
         )
-        left.legend(fontsize=8, frameon=False, loc="center right")
+        left.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0, 0.6))
         bare(left)
         draw(right, sheet(strips[step]), f"after {step} steps of {record['batch']} clips")
         return figure

@@ -1,0 +1,281 @@
+"""The five suites: who runs against whom, and what the ratio must reach.
+
+"fast" in a name: bf16 autocast, compiled blocks and fused AdamW, for us and for them. Without it: fp32, eager, and
+AdamW fused for us but as it comes for them, as their readers would have it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from sora_edu.bench_floors import Comparison
+from sora_edu.bench_machine import MATMUL_SIDES, matmul_peak
+from sora_edu.bench_models import (
+    SMOKE,
+    Size,
+    backward_contestant,
+    class_dit,
+    clip_contestant,
+    image_dit,
+    muon,
+    sparse_dit,
+    step_contestant,
+    video_dit,
+)
+from sora_edu.bench_peers import check_peers, cogvideox, latte, ltx, textbook_dit, unet_3d, wan
+from sora_edu.bench_rounds import Contestant, Rounds
+from sora_edu.bench_vaes import CODERS, SMOKE_CLIPS, WIDE_CODERS, ClipSize, psnr_after, vae_contestant
+from sora_edu.captions import caption
+from sora_edu.config import TINY, WorldConfig
+from sora_edu.errors import InputError
+from sora_edu.pipeline import Pipeline
+from sora_edu.render import render
+from sora_edu.sparse import StridedAttention, WindowAttention
+from sora_edu.tokenizer import Tokenizer
+from sora_edu.training import can_compile, fast_bf16
+from sora_edu.world import sample_state
+
+FP32, BF16 = "matmul fp32", "matmul bf16"
+Maker = Callable[[], Contestant]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """How to make the contestants, what to compare, and what to measure once their times are known."""
+
+    makers: dict[str, Maker]
+    comparisons: list[Comparison]
+    afterwards: Callable[[Rounds], dict] = lambda rounds: {}
+    about: str = ""
+
+
+def matmuls(device: torch.device, smoke: bool) -> dict[str, Maker]:
+    """The peaks that shares refer to."""
+    sides = (64,) if smoke else MATMUL_SIDES
+    return {
+        FP32: partial(matmul_peak, torch.float32, device, sides=sides),
+        BF16: partial(matmul_peak, torch.bfloat16, device, sides=sides),
+    }
+
+
+def fast(device: torch.device, smoke: bool, maker: Callable[..., Contestant], *args, **options) -> Maker:
+    """A maker with all optimisations on. Where the machine lacks them the maker says so when it is called."""
+
+    def make() -> Contestant:
+        if not smoke and not (fast_bf16(device) and can_compile()):
+            raise InputError("this machine has no fast bf16, or no C++ compiler")
+        return maker(*args, device=device, fast=True, compiled=not smoke, fused=True, **options)
+
+    return make
+
+
+def step_suite(device: torch.device, smoke: bool) -> Suite:
+    """A training step of the transformers at width 256, depth 6, 128 tokens, a batch of 8."""
+    check_peers()
+    size = SMOKE if smoke else Size()
+
+    def eager(name, build, **options):
+        return {name: partial(step_contestant, name, build, size, device=device, **options)}
+
+    def quick(name, build, **options):
+        return {name: fast(device, smoke, step_contestant, name, build, size, **options)}
+
+    makers = matmuls(device, smoke)
+    makers |= eager("ours", class_dit, fused=True) | quick("ours, fast", class_dit)
+    makers |= eager("lesson's DiT", image_dit, fused=True)
+    makers |= eager("textbook DiT", textbook_dit) | eager("textbook DiT, fused AdamW", textbook_dit, fused=True)
+    makers |= quick("textbook DiT, fast", textbook_dit)
+    makers |= eager("ours with text", video_dit, fused=True) | quick("ours with text, fast", video_dit)
+    makers |= quick("ours with text, fast, Muon", video_dit, optimisers=muon)
+    peers = {"LTX": (ltx, 0.75, 0.60), "Wan": (wan, 0.75, 0.60), "CogVideoX": (cogvideox, 0.88, 0.70)}
+    peers |= {"Latte": (latte, None, None), "3-D U-Net": (unet_3d, 0.75, 0.45)}
+    comparisons = [
+        Comparison("fp32, against a textbook DiT with default AdamW", "ours", "textbook DiT", 0.95, 0.80),
+        Comparison("the same, both with fused AdamW", "ours", "textbook DiT, fused AdamW"),
+        Comparison("bf16 and compiled, against the same in fp32 eager", "ours, fast", "ours", 0.55, 0.40),
+        Comparison("bf16 and compiled, against that DiT with the same", "ours, fast", "textbook DiT, fast", 0.85, 0.65),
+    ]
+    for name, (build, floor, aim) in peers.items():
+        makers |= eager(name, build)
+        comparisons.append(Comparison(f"with text, fp32 eager, against {name}", "ours with text", name, floor, aim))
+    for name, (build, _, _) in peers.items():
+        makers |= quick(f"{name}, fast", build)
+        title = f"with text, bf16 and compiled, against {name} with the same"
+        comparisons.append(Comparison(title, "ours with text, fast", f"{name}, fast"))
+    comparisons += [
+        Comparison("Muon's cost: against AdamW", "ours with text, fast, Muon", "ours with text, fast"),
+        Comparison("share of the matmul peak, fp32", "ours", FP32, 0.50, 0.65, share=True),
+        Comparison("share of the matmul peak, bf16", "ours, fast", BF16, 0.40, 0.55, share=True),
+    ]
+    about = f"training step, width {size.width}, depth {size.depth}, {size.tokens} tokens, batch {size.batch}"
+    return Suite(makers, comparisons, about=about)
+
+
+def sample_suite(device: torch.device, smoke: bool) -> Suite:
+    """A clip drawn: 25 guided steps of the same transformers; and from prompt to pixels with the shipped model."""
+    check_peers()
+    size = SMOKE if smoke else Size()
+    full = 3 if smoke else 25
+
+    def draw(name, build, steps=full, **options):
+        return {name: partial(clip_contestant, name, build, size, device=device, steps=steps, **options)}
+
+    makers = matmuls(device, smoke)
+    makers |= draw("ours", video_dit) | draw("ours, bf16", video_dit, fast=True)
+    makers |= draw("ours, guidance in two passes", video_dit, batched=False)
+    makers |= draw("ours, 4 unguided, bf16", video_dit, steps=4, cfg_scale=1.0, fast=True)
+    comparisons = [
+        Comparison("bf16, against fp32", "ours, bf16", "ours"),
+        Comparison("guidance in one pass, against two", "ours", "ours, guidance in two passes"),
+        Comparison(
+            "4 steps without guidance, against 25 with",
+            "ours, 4 unguided, bf16",
+            "ours, bf16",
+            aim=0.15,
+            model=True,
+        ),
+    ]
+    for name, build in {"LTX": ltx, "Wan": wan, "CogVideoX": cogvideox}.items():
+        makers |= draw(name, build) | draw(f"{name}, bf16", build, fast=True)
+        comparisons += [
+            Comparison(f"fp32, against {name}", "ours", name),
+            Comparison(f"bf16, against {name}", "ours, bf16", f"{name}, bf16"),
+        ]
+    if not smoke:
+        makers["prompt to clip, tiny"] = partial(prompt_contestant, "prompt to clip, tiny", device)
+    return Suite(makers, comparisons, about=f"one clip's latent, {size.tokens} tokens, {full} Euler steps, guidance 3")
+
+
+def prompt_contestant(name: str, device: torch.device) -> Contestant:
+    """Everything that a reader waits for: text, 25 guided steps, decoder."""
+    pipe = Pipeline.load("tiny", device=str(device))
+    parameters = sum(p.numel() for p in [*pipe.model.parameters(), *pipe.vae.parameters()])
+    return Contestant(name, lambda: pipe("a red circle falls"), unit="clip", parameters=parameters)
+
+
+def vae_suite(device: torch.device, smoke: bool) -> Suite:
+    """A training step of the video VAEs on 17x32x32 clips, and how good they are after equal time."""
+    check_peers()
+    size = SMOKE_CLIPS if smoke else ClipSize()
+    makers = matmuls(device, smoke)
+    for name, build in CODERS.items():
+        fused = True if build is CODERS["ours"] else None
+        makers[name] = partial(vae_contestant, name, build, size, device=device, fused=fused)
+        makers[f"{name}, fast"] = fast(device, smoke, vae_contestant, f"{name}, fast", build, size)
+    for name, build in WIDE_CODERS.items():
+        makers[name] = partial(vae_contestant, name, build, size, device=device)
+    comparisons = [
+        Comparison("VAE step, fp32, against CogVideoX's", "ours", "CogVideoX VAE", 0.25, 0.10),
+        Comparison("VAE step, fp32, against TAEHV-like", "ours", "TAEHV-like", 0.90, 0.60),
+        Comparison("VAE step, fp32, against CogVideoX's at our widths", "ours", "CogVideoX VAE, our widths"),
+        Comparison("VAE step, fp32, against TAEHV-like at our widths", "ours", "TAEHV-like, our widths"),
+        Comparison("bf16 and compiled, against CogVideoX's with the same", "ours, fast", "CogVideoX VAE, fast"),
+        Comparison("bf16 and compiled, against TAEHV-like with the same", "ours, fast", "TAEHV-like, fast"),
+        Comparison("bf16 and compiled, against the same in fp32 eager", "ours, fast", "ours"),
+    ]
+
+    def quality(rounds: Rounds) -> dict:
+        """Steps from the median time, so that load while it trains changes nothing."""
+        figures = {}
+        for name, build in CODERS.items():
+            if rounds.seconds.get(name):
+                steps = max(1, round(size.seconds / rounds.median(name)))
+                decibels = psnr_after(build, size, steps=steps, device=device)
+                figures[name] = {"seconds": size.seconds, "steps": steps, "psnr": decibels}
+        return figures
+
+    world = size.world
+    about = f"VAE training step, clips of {world.frames}x{world.height}x{world.width}, batch {size.batch}"
+    return Suite(makers, comparisons, quality, about)
+
+
+def attention_suite(device: torch.device, smoke: bool) -> Suite:
+    """What a token costs, forward and backward, in short sequences and in long ones; 2,048 tokens a step throughout."""
+    base = replace(SMOKE, grid=(2, 2, 2), batch=8) if smoke else Size(grid=(4, 4, 4), batch=32)
+    nf, nh, nw = base.grid
+    middle = replace(base, grid=(nf, 2 * nh, 2 * nw), batch=base.batch // 4)
+    long = replace(base, grid=(4 * nf, 2 * nh, 2 * nw), batch=max(1, base.batch // 16))
+    window = sparse_dit(partial(WindowAttention, window=base.grid))
+    stride = sparse_dit(partial(StridedAttention, stride=(2, 2, 2)))
+    entries = {
+        "full, short": (class_dit, base),
+        "full, middle": (class_dit, middle),
+        "full, long": (class_dit, long),
+        "windowed, short": (window, base),
+        "windowed, long": (window, long),
+        "strided, long": (stride, long),
+    }
+    makers = matmuls(device, smoke)
+    for name, (build, size) in entries.items():
+        makers[name] = partial(backward_contestant, name, build, size, device=device)
+    lengths = f"n = {long.tokens} over n = {base.tokens}"
+    comparisons = [
+        Comparison(f"cost per token, {lengths}, full", "full, long", "full, short", 1.75, model=True),
+        Comparison(f"cost per token, {lengths}, windowed", "windowed, long", "windowed, short", 1.15, model=True),
+        Comparison(
+            f"the same, n = {middle.tokens}, full",
+            "full, middle",
+            "full, short",
+            model=True,
+        ),
+        Comparison(f"windowed over full, n = {long.tokens}", "windowed, long", "full, long", model=True),
+        Comparison(f"strided over full, n = {long.tokens}", "strided, long", "full, long", model=True),
+    ]
+    about = f"forward and backward, width {base.width}, depth {base.depth}, {base.batch * base.tokens} tokens a step"
+    return Suite(makers, comparisons, about=about)
+
+
+def data_suite(device: torch.device, smoke: bool) -> Suite:
+    """Clips, captions and cached latents, and what share of a step they take."""
+    world, many = (SMOKE_CLIPS.world, 4) if smoke else (TINY.world, 512)
+    size = SMOKE_CLIPS if smoke else ClipSize()
+
+    def clips(n: int) -> torch.Tensor:
+        return render(sample_state(n, world), world)
+
+    latents = torch.randn(50 * many, *Size().latent, dtype=torch.float16, device=device)
+    states, tokenizer = sample_state(many, world), Tokenizer()
+
+    def entry(name: str, run: Callable[[], object], work: int) -> dict[str, Maker]:
+        return {name: lambda: Contestant(name, run, work=work, unit="clip")}
+
+    makers = entry("ours, a batch", lambda: clips(many), many)
+    makers |= entry("ours, eight at a time", lambda: clips(size.batch), size.batch)
+    makers |= entry("ours, clip by clip", lambda: [clips(1) for _ in range(8)], 8)
+    makers |= entry("Pillow, circles alone", lambda: [draw_with_pillow(world) for _ in range(8)], 8)
+    makers |= entry("captions to ids", lambda: tokenizer.encode(caption(states), max_tokens=32), many)
+    makers |= entry("cached latents, 64 rows", lambda: latents[torch.randint(len(latents), (64,))].float(), 64)
+    makers["a step of the VAE"] = partial(
+        vae_contestant, "a step of the VAE", CODERS["ours"], size, device=device, fused=True
+    )
+    comparisons = [
+        Comparison("a batch, against clip by clip", "ours, a batch", "ours, clip by clip"),
+        Comparison("a batch, against Pillow's circles", "ours, a batch", "Pillow, circles alone"),
+        Comparison("drawing, over the VAE's step on what was drawn", "ours, eight at a time", "a step of the VAE"),
+    ]
+    return Suite(makers, comparisons, about=f"clips of {world.frames}x{world.height}x{world.width}")
+
+
+def draw_with_pillow(world: WorldConfig) -> torch.Tensor:
+    """A falling circle, frame by frame at four times the size and then shrunk: the plain way to smooth edges."""
+    height, width = world.height, world.width
+    frames = []
+    for i in range(world.frames):
+        image = Image.new("RGB", (4 * width, 4 * height), (5, 5, 15))
+        x, y = 2 * width, 4 * height * i / world.frames
+        ImageDraw.Draw(image).ellipse((x - 16, y - 16, x + 16, y + 16), fill=(230, 25, 25))
+        frames.append(np.asarray(image.resize((width, height), Image.Resampling.BOX)))
+    return torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+SUITES: dict[str, Callable[[torch.device, bool], Suite]] = {
+    "step": step_suite,
+    "sample": sample_suite,
+    "vae": vae_suite,
+    "attention": attention_suite,
+    "data": data_suite,
+}

@@ -1,5 +1,6 @@
 """Which times are compared, what the ratio must reach, and whether it did."""
 
+import math
 import statistics
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ class Comparison:
     floor: float | None = None  # what must be reached: at most this, or for a share at least
     aim: float | None = None  # what is hoped for
     share: bool = False
-    model: bool = False  # also say what the FLOP counts alone would give
+    near: float | None = None  # an aim of another kind: within this share of what the FLOP counts alone would give
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,21 @@ class Outcome:
     verdict: str  # "met", "missed", "undecided", or "" where nothing is asked
     reason: str = ""
 
+    @property
+    def aim_met(self) -> bool | None:
+        """Whether the aim was reached; None where there is none, or too little was measured."""
+        c = self.comparison
+        if self.verdict == "undecided" or math.isnan(self.ratio) or (c.aim is None and c.near is None):
+            return None
+        if c.near is not None:
+            return self.expected is not None and abs(self.ratio / self.expected - 1) <= c.near
+        return reached(c, self.ratio, c.aim)
+
+
+def reached(comparison: Comparison, ratio: float, bound: float) -> bool:
+    """Costs must stay at or below the bound, shares at or above it."""
+    return ratio >= bound if comparison.share else ratio <= bound
+
 
 def ratios(comparison: Comparison, contestants: dict[str, Contestant], rounds: Rounds) -> list[float]:
     """One ratio for each round: seconds a unit of work, or FLOP/s where a share is asked."""
@@ -46,7 +62,7 @@ def ratios(comparison: Comparison, contestants: dict[str, Contestant], rounds: R
 def flop_ratio(comparison: Comparison, contestants: dict[str, Contestant]) -> float | None:
     """What the ratio would be if every FLOP took the same time; None where it is not counted."""
     ours, theirs = contestants[comparison.ours], contestants[comparison.theirs]
-    if not comparison.model or not ours.flops or not theirs.flops:
+    if comparison.share or not ours.flops or not theirs.flops:
         return None
     return (ours.flops / ours.work) / (theirs.flops / theirs.work)
 
@@ -73,8 +89,7 @@ def verdict(comparison: Comparison, ratio: float, enough: bool) -> str:
         return ""
     if not enough:
         return "undecided"
-    reached = ratio >= comparison.floor if comparison.share else ratio <= comparison.floor
-    return "met" if reached else "missed"
+    return "met" if reached(comparison, ratio, comparison.floor) else "missed"
 
 
 def judge_all(

@@ -10,8 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from sora_edu.bench_models import CLASSES, Model, Size, labels_like, seeded, video_dit
-from sora_edu.dit import timestep_embedding
+from sora_edu.bench_models import CLASSES, Model, Size, labels_like, seeded
+from sora_edu.dit import VideoDiT, timestep_embedding
 from sora_edu.errors import InputError
 from sora_edu.scaling import count_parameters
 from sora_edu.shapes import Latent, Times
@@ -160,7 +160,7 @@ def unet_3d(size: Size) -> Model:
     Unet3D = peer_package("video_diffusion_pytorch").Unet3D
     rest = {"cond_dim": size.text_width, "channels": size.channels, "dim_mults": (1, 2, 4)[: 1 + size.depth // 3]}
     with seeded(0, torch.device("meta")):
-        goal = count_parameters(video_dit(size).module)
+        goal = count_parameters(VideoDiT(size.config))
         dim = min(range(8, 129, 8), key=lambda dim: abs(count_parameters(Unet3D(dim, **rest)) - goal))
     module = Unet3D(dim, **rest)
     blocks = [part for part in module.modules() if type(part).__name__ == "ResnetBlock"]

@@ -6,6 +6,7 @@ from sora_edu.bench_floors import Outcome
 from sora_edu.bench_rounds import Contestant, Rounds
 
 SHOWN = {"met": "met", "missed": "MISSED", "undecided": "UNDECIDED", "": ""}
+AIMS = {True: "aim met", False: "aim missed", None: ""}
 
 
 def contestant_figures(
@@ -52,6 +53,8 @@ def outcome_figures(outcome: Outcome) -> dict:
         "by_flops": outcome.expected,
         "floor": c.floor,
         "aim": c.aim,
+        "aim_near_flops": c.near,
+        "aim_met": outcome.aim_met,
         "verdict": outcome.verdict,
         "reason": outcome.reason,
     }
@@ -85,11 +88,12 @@ def as_text(name: str, result: dict) -> str:
         row = [shown(c["parameters"], scale=1e-6), shown(c["flops"], scale=1e-9), shown(c["seconds"], scale=1e3)]
         row += [f"{shown(c['rate'])} {c['unit']}", shown(c["flops_per_second"], scale=1e-9)]
         rows.append([c["name"], *row, shown(c["peak_share"], scale=100), shown(c["peak_memory"], scale=2**-20)])
-    compared = [["ours / theirs", "ratio", "interval", "by FLOPs", "floor", "aim", ""]]
+    compared = [["ours / theirs", "ratio", "interval", "by FLOPs", "floor", "aim", "", ""]]
     for c in result["comparisons"]:
         low, high = c["interval"]
         row = [shown(c["ratio"]), f"{shown(low)} to {shown(high)}", shown(c["by_flops"]), shown(c["floor"])]
-        compared.append([c["title"], *row, shown(c["aim"]), SHOWN[c["verdict"]]])
+        aim = f"by FLOPs ±{c['aim_near_flops']:.0%}" if c["aim_near_flops"] else shown(c["aim"])
+        compared.append([c["title"], *row, aim, SHOWN[c["verdict"]], AIMS[c["aim_met"]]])
     kept, dropped = result["rounds"]["kept"], result["rounds"]["dropped"]
     parts = [
         f"== {name}: {result['about']}; {kept} rounds, {dropped} dropped as disturbed",

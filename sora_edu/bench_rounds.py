@@ -2,15 +2,16 @@
 
 Clock rates and temperatures drift, so two times measured a minute apart cannot be compared. Here every round runs each
 contestant once, in a new order, and only times of the same round are divided. A round in which other programs took CPU
-time is dropped whole, whatever it measured: dropping by the result would flatter it.
+time beside any of them is dropped whole, whatever it measured: dropping by the result would flatter it.
 """
 
+import contextlib
 import gc
 import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tqdm.auto import tqdm
@@ -83,7 +84,8 @@ def run_rounds(
     """Time all contestants in shuffled rounds until ``rounds`` of them passed undisturbed, or ``most`` in all.
 
     calls: calls of each in one round. other_cpu: CPU seconds that others have used so far, None where the system does
-    not say; a round is dropped where they took more than ``tolerance`` of one core. most: 3 * rounds without it.
+    not say; a round is dropped where, beside any contestant, they took more than ``tolerance`` of one core.
+    most: 5 * rounds without it.
     Raises InputError for no round, no contestant, or two of one name.
     """
     names = [contestant.name for contestant in contestants]
@@ -91,40 +93,61 @@ def run_rounds(
         raise InputError(f"rounds={rounds}, contestants {names}: use at least one of each, and a name for each")
     order, shuffle = list(contestants), random.Random(seed).shuffle
     seconds, dropped = {name: [] for name in names}, 0
-    bar = tqdm(total=rounds, desc=progress, disable=progress is None)
-    for _ in range(most or 3 * rounds):
-        shuffle(order)
-        others, started = other_cpu(), clock()
-        times = {c.name: time_calls(c.run, calls.get(c.name, 1), clock=clock, settle=settle) for c in order}
-        if disturbed(others, other_cpu(), clock() - started, tolerance):
-            dropped += 1
-            continue
-        for name, value in times.items():
-            seconds[name].append(value)
-        bar.update()
-        if len(seconds[names[0]]) == rounds:
-            break
-    bar.close()
+    with tqdm(total=rounds, desc=progress, disable=progress is None) as bar, no_garbage_collector() as collect:
+        for _ in range(most or 5 * rounds):
+            shuffle(order)
+            collect()
+            times = one_round(order, calls, tolerance=tolerance, other_cpu=other_cpu, clock=clock, settle=settle)
+            if times is None:
+                dropped += 1
+                continue
+            for name, value in times.items():
+                seconds[name].append(value)
+            bar.update()
+            if len(seconds[names[0]]) == rounds:
+                break
     return Rounds(seconds, dropped)
 
 
-def time_calls(run: Callable[[], object], calls: int, *, clock: Callable[[], float], settle) -> float:
-    """Mean seconds of a call, with the garbage collector kept out."""
+def one_round(
+    order: Sequence[Contestant], calls: dict[str, int], *, tolerance: float, other_cpu, clock, settle
+) -> dict[str, float] | None:
+    """Time each contestant once; None as soon as others took their share of the CPU beside one of them."""
+    times = {}
+    for contestant in order:
+        others, started = other_cpu(), clock()
+        times[contestant.name] = time_calls(contestant.run, calls.get(contestant.name, 1), clock=clock, settle=settle)
+        if disturbed(others, other_cpu(), clock() - started, tolerance):
+            return None
+    return times
+
+
+@contextlib.contextmanager
+def no_garbage_collector() -> Iterator[Callable[[], int]]:
+    """Keep it out of the timed calls. What is there already is frozen, so that a collection between is quick."""
     gc.collect()
+    gc.freeze()
     gc.disable()
     try:
-        started = clock()
-        for _ in range(calls):
-            run()
-        settle()
-        return (clock() - started) / calls
+        yield gc.collect
     finally:
         gc.enable()
+        gc.unfreeze()
+
+
+def time_calls(run: Callable[[], object], calls: int, *, clock: Callable[[], float], settle) -> float:
+    """Mean seconds of a call."""
+    settle()
+    started = clock()
+    for _ in range(calls):
+        run()
+    settle()
+    return (clock() - started) / calls
 
 
 def disturbed(before: float | None, after: float | None, wall: float, tolerance: float) -> bool:
-    """Whether others took more than ``tolerance`` of a core; 0.05 s are forgiven, for the system counts in ticks."""
-    return before is not None and after is not None and after - before > tolerance * wall + 0.05
+    """Whether others took more than ``tolerance`` of a core; 0.03 s are forgiven, for the system counts in ticks."""
+    return before is not None and after is not None and after - before > tolerance * wall + 0.03
 
 
 def median_interval(values: Iterable[float], *, level: float = 0.95) -> tuple[float, float, float]:

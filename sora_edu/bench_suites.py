@@ -14,20 +14,10 @@ from PIL import Image, ImageDraw
 
 from sora_edu.bench_floors import Comparison
 from sora_edu.bench_machine import MATMUL_SIDES, matmul_peak
-from sora_edu.bench_models import (
-    SMOKE,
-    Size,
-    backward_contestant,
-    class_dit,
-    clip_contestant,
-    image_dit,
-    muon,
-    sparse_dit,
-    step_contestant,
-    video_dit,
-)
+from sora_edu.bench_models import SMOKE, Size, class_dit, image_dit, sparse_dit, video_dit
 from sora_edu.bench_peers import check_peers, cogvideox, latte, ltx, textbook_dit, unet_3d, wan
 from sora_edu.bench_rounds import Contestant, Rounds
+from sora_edu.bench_steps import backward_contestant, clip_contestant, muon, step_contestant
 from sora_edu.bench_vaes import CODERS, SMOKE_CLIPS, WIDE_CODERS, ClipSize, psnr_after, vae_contestant
 from sora_edu.captions import caption
 from sora_edu.config import TINY, WorldConfig
@@ -136,7 +126,6 @@ def sample_suite(device: torch.device, smoke: bool) -> Suite:
             "ours, 4 unguided, bf16",
             "ours, bf16",
             aim=0.15,
-            model=True,
         ),
     ]
     for name, build in {"LTX": ltx, "Wan": wan, "CogVideoX": cogvideox}.items():
@@ -214,16 +203,15 @@ def attention_suite(device: torch.device, smoke: bool) -> Suite:
         makers[name] = partial(backward_contestant, name, build, size, device=device)
     lengths = f"n = {long.tokens} over n = {base.tokens}"
     comparisons = [
-        Comparison(f"cost per token, {lengths}, full", "full, long", "full, short", 1.75, model=True),
-        Comparison(f"cost per token, {lengths}, windowed", "windowed, long", "windowed, short", 1.15, model=True),
+        Comparison(f"cost per token, {lengths}, full", "full, long", "full, short", 1.75, near=0.05),
+        Comparison(f"cost per token, {lengths}, windowed", "windowed, long", "windowed, short", 1.15, near=0.05),
         Comparison(
             f"the same, n = {middle.tokens}, full",
             "full, middle",
             "full, short",
-            model=True,
         ),
-        Comparison(f"windowed over full, n = {long.tokens}", "windowed, long", "full, long", model=True),
-        Comparison(f"strided over full, n = {long.tokens}", "strided, long", "full, long", model=True),
+        Comparison(f"windowed over full, n = {long.tokens}", "windowed, long", "full, long"),
+        Comparison(f"strided over full, n = {long.tokens}", "strided, long", "full, long"),
     ]
     about = f"forward and backward, width {base.width}, depth {base.depth}, {base.batch * base.tokens} tokens a step"
     return Suite(makers, comparisons, about=about)

@@ -13,9 +13,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sora_edu.bench_models import compile_each, forward_macs, seeded, trained
+from sora_edu.bench_models import seeded
 from sora_edu.bench_peers import peer_package
 from sora_edu.bench_rounds import Contestant
+from sora_edu.bench_steps import compile_each, forward_macs, trained
 from sora_edu.config import TINY, VAEConfig, WorldConfig
 from sora_edu.render import render
 from sora_edu.scaling import count_parameters, flops

@@ -25,7 +25,14 @@ def fake(verdict: str, ratio: float | None = 0.5):
     """A suite with one contestant and one comparison."""
     comparison = {"title": "ours against theirs", "ours": "a", "theirs": "b", "kind": "time for the same work"}
     comparison |= {"ratio": ratio, "interval": [0.4, 0.6], "coverage": 0.98, "rounds": 7, "by_flops": None}
-    comparison |= {"floor": 0.45, "aim": None, "verdict": verdict, "reason": ""}
+    comparison |= {
+        "floor": 0.45,
+        "aim": None,
+        "aim_near_flops": None,
+        "aim_met": None,
+        "verdict": verdict,
+        "reason": "",
+    }
     base = {"about": "made up", "rounds": {"kept": 7, "dropped": 0}, "contestants": [], "failed": {}, "afterwards": {}}
     return lambda name, **options: base | {"comparisons": [comparison]}
 

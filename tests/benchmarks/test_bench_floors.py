@@ -48,8 +48,25 @@ def test_a_contestant_that_could_not_run_leaves_its_floor_undecided():
 
 
 def test_the_ratio_by_flops_is_that_of_flops_a_unit():
-    assert judge(model=True).expected == pytest.approx((2 / 100) / (3 / 50))
-    assert judge().expected is None
+    assert judge().expected == pytest.approx((2 / 100) / (3 / 50))
+    assert judge(theirs="peak", share=True).expected is None
+
+
+@pytest.mark.parametrize(
+    ("options", "met"),
+    [
+        ({"aim": 0.5}, True),
+        ({"aim": 0.49}, False),
+        ({"theirs": "peak", "share": True, "aim": 0.25}, True),
+        ({"theirs": "peak", "share": True, "aim": 0.26}, False),
+        ({"near": 0.51}, True),  # 0.5 measured, 1/3 by FLOPs
+        ({"near": 0.49}, False),
+        ({}, None),
+        ({"theirs": "gone", "aim": 0.5, "floor": 0.5}, None),
+    ],
+)
+def test_aims_are_judged_beside_floors_and_without_them(options, met):
+    assert judge(**options).aim_met is met
 
 
 def result(**options) -> dict:

@@ -7,22 +7,8 @@ import torch
 from torch import nn
 
 from sora_edu.bench import run_suite
-from sora_edu.bench_models import (
-    SMOKE,
-    Size,
-    adamw,
-    class_dit,
-    clip_contestant,
-    forward_macs,
-    image_dit,
-    make_text,
-    muon,
-    seeded,
-    sparse_dit,
-    step_contestant,
-    trained,
-    video_dit,
-)
+from sora_edu.bench_models import SMOKE, Size, class_dit, image_dit, make_text, seeded, sparse_dit, video_dit
+from sora_edu.bench_steps import adamw, clip_contestant, forward_macs, muon, step_contestant, trained
 from sora_edu.dit import VideoDiTBlock
 from sora_edu.errors import InputError
 from sora_edu.scaling import count_macs, count_parameters, flops

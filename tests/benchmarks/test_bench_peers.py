@@ -8,8 +8,9 @@ import torch
 
 from sora_edu import bench_peers
 from sora_edu.bench import run_suite
-from sora_edu.bench_models import SMOKE, Size, forward_macs, image_dit, make_text, seeded, video_dit
+from sora_edu.bench_models import SMOKE, Size, image_dit, make_text, seeded, video_dit
 from sora_edu.bench_peers import PACKAGES, cogvideox, latte, ltx, textbook_dit, unet_3d, wan
+from sora_edu.bench_steps import forward_macs
 from sora_edu.bench_vaes import CODERS, SMOKE_CLIPS, FrameAutoencoder, clips, coder_loss, psnr_after
 from sora_edu.config import TINY
 from sora_edu.errors import InputError

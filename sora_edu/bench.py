@@ -1,7 +1,8 @@
 """How fast we are against what a reader would use instead: ``sora-edu bench``.
 
 Each suite times its contestants in shuffled, interleaved rounds (``bench_rounds``), compares them (``bench_floors``)
-and writes tables and JSON (``bench_report``). Who runs against whom stands in ``bench_suites``.
+and writes tables and JSON (``bench_report``). Who runs against whom stands in ``bench_transformers`` and
+``bench_suites``.
 """
 
 import gc
@@ -14,7 +15,8 @@ from sora_edu.bench_floors import judge_all
 from sora_edu.bench_machine import other_cpu_seconds, peak_memory
 from sora_edu.bench_report import contestant_figures, outcome_figures
 from sora_edu.bench_rounds import LEAST_ROUNDS, Contestant, do_nothing, run_rounds, warm_up
-from sora_edu.bench_suites import SUITES, Suite
+from sora_edu.bench_suites import SUITES
+from sora_edu.bench_transformers import Suite
 from sora_edu.errors import InputError
 
 SMOKE_ROUNDS = 2
@@ -28,7 +30,7 @@ def prepare(suite: Suite, device: torch.device, settle, *, smoke: bool):
         print(f"  preparing {name}", file=sys.stderr, flush=True)
         try:
             contestant = make()
-            calls[name] = warm_up(contestant, least=0.0 if smoke else 0.2, settle=settle)
+            calls[name] = warm_up(contestant, least=0.0 if smoke else 0.5, settle=settle)
             memory[name] = peak_memory(contestant.run, device)
         except Exception as error:
             if smoke:

@@ -84,9 +84,17 @@ class TextbookDiT(nn.Module):
 
 
 def textbook_dit(size: Size) -> Model:
-    """A DiT made of timm's blocks."""
+    """A DiT made of timm's blocks, with timm's default: PyTorch's fused attention."""
     module = TextbookDiT(size)
     return Model(module, lambda module, x_t, t, text: module(x_t, t, labels_like(x_t)), list(module.blocks))
+
+
+def unfused_dit(size: Size) -> Model:
+    """The same with timm's other attention, the plain product, as ours takes it for short sequences on a CPU."""
+    model = textbook_dit(size)
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    return model
 
 
 def ltx(size: Size) -> Model:

@@ -56,7 +56,7 @@ def do_nothing() -> None:
 
 
 def warm_up(
-    contestant: Contestant, *, least: float = 0.2, clock: Callable[[], float] = time.perf_counter, settle=do_nothing
+    contestant: Contestant, *, least: float = 0.5, clock: Callable[[], float] = time.perf_counter, settle=do_nothing
 ) -> int:
     """Call twice, for compilation and caches, then return how many calls last ``least`` seconds."""
     for _ in range(2):

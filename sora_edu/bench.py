@@ -44,7 +44,7 @@ def prepare(suite: Suite, device: torch.device, settle, *, smoke: bool):
 def run_suite(
     name: str,
     *,
-    rounds: int = 9,
+    rounds: int = 11,
     tolerance: float = 0.1,
     smoke: bool = False,
     device: torch.device | str = "cpu",

@@ -110,6 +110,8 @@ def as_text(name: str, result: dict) -> str:
 def summary(results: dict[str, dict]) -> str:
     """One line: floors met of those there are, and the titles of the others."""
     judged = [(name, c) for name, result in results.items() for c in result["comparisons"] if c["verdict"]]
+    if not judged:
+        return f"no floor is set in {', '.join(results)}"
     met = sum(c["verdict"] == "met" for _, c in judged)
     line = f"{met} of {len(judged)} floors met"
     for kind in ("missed", "undecided"):

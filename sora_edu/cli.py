@@ -247,7 +247,7 @@ def bench(
     *,
     suite: Literal["step", "sample", "vae", "attention", "data", "all"] = "all",
     json: Path | None = None,
-    rounds: int = 9,
+    rounds: int = 11,
     tolerance: float = 0.1,
     device: str = "cpu",
     smoke: bool = False,
@@ -263,7 +263,7 @@ def bench(
         suite: step, sample and vae need the extra: pip install -c constraints.txt -e '.[bench]'.
         json: File for the figures; without it they are only printed.
         rounds: Undisturbed rounds to collect, seven or more.
-        tolerance: Share of one core that other programs may take during a round.
+        tolerance: Share of one core that other programs may take beside a contestant.
         device: cpu or cuda; the floors are those of two CPU cores.
         smoke: Tiny sizes and two rounds, to see that everything runs; judges nothing.
     """

@@ -1,11 +1,17 @@
 """`sora-edu bench`: what is printed and written, and the exit status."""
 
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 from sora_edu import bench, cli
+from sora_edu.bench_peers import PACKAGES
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -70,3 +76,10 @@ def test_mistakes_end_in_one_line_and_status_two(run):
     assert status == 2 and err.splitlines()[-1].startswith("error: rounds=3 is too few")
     status, _, err = run("--suite", "data", "--device", "toaster")
     assert status == 2 and "error: --device toaster cannot be used here; use cpu" in err
+
+
+def test_the_extra_names_every_peer_and_make_installs_it_pinned():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["bench"]
+    assert {Requirement(line).name.replace("-", "_") for line in extra} == set(PACKAGES)
+    target = (ROOT / "Makefile").read_text().split("\nbench:")[1].split("\n\n")[0]
+    assert "install -c constraints.txt -e '.[bench]'" in target and all(name in target for name in PACKAGES)

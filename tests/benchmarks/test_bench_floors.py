@@ -101,6 +101,7 @@ def test_the_summary_counts_floors_and_names_those_not_met():
     assert summary({"a": met, "b": missed, "c": open_}) == (
         "1 of 3 floors met; missed: b: it (0.5, floor 0.4); undecided: c: it (not run: gone)"
     )
+    assert summary({"a": result()}) == "no floor is set in a"
     assert all_met({"a": met}) and all_met({"a": result()})
     assert not all_met({"a": met, "b": missed}) and not all_met({"c": open_})
 

@@ -22,7 +22,7 @@ export JUPYTER_RUNTIME_DIR := $(HOME_DIR)/jupyter/runtime
 export IPYTHONDIR := $(HOME_DIR)/ipython
 export MPLCONFIGDIR := $(HOME_DIR)/matplotlib
 
-.PHONY: help lab test video ui notebooks lint doctor clean
+.PHONY: help lab test video ui bench notebooks lint doctor clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo 'make video PROMPT="..."     write a clip to OUT (now $(OUT)) and print its path'
 	@echo 'make test                   lint, then all tests, notebooks included'
 	@echo 'make ui                     run the lessons in JupyterLab in a headless Chromium, and use their controls'
+	@echo 'make bench                  install the peers and time training, sampling and data against them (half an hour)'
 	@echo 'make notebooks              execute and clean every notebook in place'
 	@echo 'make lint                   ruff: rules and format'
 	@echo 'make doctor                 report on this machine and what to mend'
@@ -56,6 +57,11 @@ test: lint
 ui: $(STAMP)
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(PIP) install -c constraints.txt -e '.[ui]'
 	$(BIN)/python -m pytest -rs tests/ui $(PYTEST_FLAGS)
+
+bench: $(STAMP)
+	@$(BIN)/python -c 'import diffusers, timm, video_diffusion_pytorch' 2>/dev/null || \
+		$(PIP) install -c constraints.txt -e '.[bench]'
+	$(BIN)/sora-edu bench $(BENCH_FLAGS)
 
 # The prompt travels in the environment, as typed, so that no character of it means anything to make or the shell.
 override PROMPT := $(value PROMPT)

@@ -337,6 +337,63 @@ def fitting_size(size: tuple[int, int], *, unit: int, max_side: int) -> tuple[in
 
 
 @app.command
+def bench(
+    *,
+    suite: Literal["step", "sample", "vae", "attention", "data", "all"] = "all",
+    json: Path | None = None,
+    rounds: int = 11,
+    tolerance: float = 0.1,
+    device: str = "cpu",
+    smoke: bool = False,
+) -> None:
+    """Time training, sampling and data against other libraries, and hold the ratios against the project's floors.
+
+    Exit status 1 where a floor is missed or could not be decided. Let the machine rest: rounds that other programs
+    disturb are thrown away.
+
+    Example: sora-edu bench --suite step --json step.json
+
+    Args:
+        suite: step, sample and vae need the extra: pip install -c constraints.txt -e '.[bench]'.
+        json: File for the figures; without it they are only printed.
+        rounds: Undisturbed rounds to collect, seven or more.
+        tolerance: Share of one core that other programs may take beside a contestant.
+        device: cpu or cuda; the floors are those of two CPU cores.
+        smoke: Tiny sizes and two rounds, to see that everything runs; judges nothing.
+    """
+    where = check_device(device)
+    from sora_edu.bench import run_suite
+    from sora_edu.bench_machine import describe
+    from sora_edu.bench_report import all_met, as_text, summary
+    from sora_edu.bench_suites import SUITES
+    from sora_edu.checkpoint import write_atomically
+
+    machine, results = describe(where), {}
+    print(f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']}")
+    if not machine["load_seen"]:
+        print("note: this system does not say what other programs take, so no round is dropped for it")
+    for name in SUITES if suite == "all" else [suite]:
+        results[name] = run_suite(name, rounds=rounds, tolerance=tolerance, smoke=smoke, device=where)
+        print(f"\n{as_text(name, results[name])}\n", flush=True)
+        if json is not None:  # after each suite: a later one may be killed
+            write_atomically(json, (dumps({"machine": machine, "suites": results}, indent=2) + "\n").encode())
+    if json is not None:
+        print(json)
+    print("smoke: everything ran, nothing was judged" if smoke else summary(results))
+    if not smoke and not all_met(results):
+        sys.exit(1)
+
+
+def check_device(device: str):
+    """torch's device for ``cpu``, or for ``cuda`` where there is one."""
+    import torch
+
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"--device {device} cannot be used here; use cpu, or cuda where torch sees such a GPU")
+    return torch.device(device)
+
+
+@app.command
 def doctor() -> None:
     """Report what this machine offers, what is wrong with it, and how to mend it. Exit status 1 if anything is wrong.
 

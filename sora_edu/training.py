@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TrainConfig
@@ -238,7 +238,8 @@ def fit(
             save_tensors(path, state, {"step": step, "seconds": seconds, "bad": bad})
 
     steps, asks = range(first, config.steps), answers_every(device, config)
-    bar = tqdm(steps, initial=first, total=config.steps, desc=stage.name, mininterval=5, disable=not ranks.first)
+    hidden = {} if ranks.first else {"disable": True}  # on the first rank TQDM_DISABLE decides
+    bar = tqdm(steps, initial=first, total=config.steps, desc=stage.name, mininterval=5, **hidden)
     with Interrupt(deadline) as interrupt:
         for step in bar:
             started = time.perf_counter()

@@ -51,8 +51,9 @@ $(STAMP): pyproject.toml constraints.txt
 lab: $(STAMP)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS) notebooks/00_start_here.ipynb
 
+# One thread for each of the two workers: two that share two cores wait for each other most of the time.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(NBVAL) $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(NBVAL) $(PYTEST_FLAGS)
 
 ui: $(STAMP)
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(PIP) install -c constraints.txt -e '.[ui]'

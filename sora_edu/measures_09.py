@@ -199,6 +199,15 @@ def recorded() -> dict:
     return json.loads(RECORD.read_text())
 
 
+def rounded(value: object) -> object:
+    """JSON with its numbers rounded to five decimals, so that a record is short."""
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return round(value, 5) if isinstance(value, float) and math.isfinite(value) else value
+
+
 def main() -> None:
     """Measure, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -214,13 +223,6 @@ def main() -> None:
         "sha256": verify(asked.checkpoint),
     }
     tables = measure(Pipeline.load(asked.checkpoint), n=asked.n, steps=asked.steps)
-
-    def rounded(value):
-        if isinstance(value, dict):
-            return {key: rounded(part) for key, part in value.items()}
-        if isinstance(value, list):
-            return [rounded(part) for part in value]
-        return round(value, 4) if isinstance(value, float) and math.isfinite(value) else value
 
     write_atomically(asked.out, (json.dumps(head | rounded(tables), indent=1) + "\n").encode())
     print(asked.out)

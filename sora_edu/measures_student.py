@@ -8,7 +8,6 @@ Both draw the same prompts from the same noise, so their difference is paired, c
 
 import argparse
 import json
-import math
 import platform
 import statistics
 import time
@@ -20,6 +19,7 @@ from sora_edu.captions import Parsed
 from sora_edu.checkpoint import verify, write_atomically
 from sora_edu.errors import InputError
 from sora_edu.evaluate import compare, mean_interval, prompts_of, wilson
+from sora_edu.measures_09 import rounded
 from sora_edu.pipeline import Pipeline
 from sora_edu.track import track
 
@@ -115,13 +115,6 @@ def main() -> None:
     pipes = {"teacher": teacher, "student": student}
     tables["seconds"] = [seconds_a_clip(pipes, batch=batch) for batch in (1, 32)]
     tables["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-    def rounded(value):
-        if isinstance(value, dict):
-            return {key: rounded(part) for key, part in value.items()}
-        if isinstance(value, list):
-            return [rounded(part) for part in value]
-        return round(value, 5) if isinstance(value, float) and math.isfinite(value) else value
 
     write_atomically(asked.out, (json.dumps(rounded(tables), indent=1) + "\n").encode())
     print(asked.out)

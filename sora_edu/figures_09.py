@@ -202,7 +202,7 @@ def show_steps(measured: dict, *, width: float = 6.0) -> Picture:
     ax = axes[0, 0]
     for name, colour in (("teacher", TRUE), ("student", FLOOR)):
         rows = measured[name]
-        line(ax, [row["passes"] for row in rows], [row["right"] for row in rows], name, colour)
+        line(ax, [float(row["passes"]) for row in rows], [row["right"] for row in rows], name, colour)
         for row in rows:
             ax.annotate(
                 str(row["steps"]),

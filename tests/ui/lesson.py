@@ -64,12 +64,12 @@ class Lesson:
                 self.page.wait_for_timeout(1000)
         raise AssertionError(f"{self.name}: Run All was dropped five times")
 
-    def output(self, text: str) -> Locator:
-        """The output, brought into view, of the one cell that holds ``text``."""
+    def output(self, text: str, number: int = 0) -> Locator:
+        """The output, brought into view, of the cell that holds ``text``, or of this number among several."""
         sources = self.page.evaluate(
             f"() => {CELLS}.map(c => c.model.type === 'code' ? c.model.sharedModel.source : '')"
         )
-        (index,) = (i for i, source in enumerate(sources) if text in source)
+        index = [i for i, source in enumerate(sources) if text in source][number]
         show = "async i => { const n = jupyterapp.shell.currentWidget.content; await n.scrollToItem(i, 'start'); }"
         self.page.evaluate(show, index)
         output = self.page.locator(f".jp-Notebook .jp-Cell[data-windowed-list-index='{index}'] .jp-Cell-outputArea")

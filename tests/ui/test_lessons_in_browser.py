@@ -107,10 +107,10 @@ def test_a_picture_stands_for_every_interactive_before_a_kernel_runs(name, open_
             assert "image/png" in str(outputs), f"{source}: no picture is kept; python notebooks/execute.py {name}"
     lesson = open_lesson(name)
     lesson.screenshot("opened")
-    for control in controls:
-        output = lesson.output(f"widgets.{control}(")
+    for place, control in enumerate(controls):
+        output = lesson.output(f"widgets.{control}(", controls[:place].count(control))
         output.locator("img").first.wait_for()
-        lesson.screenshot(f"{control}_static", output)
+        lesson.screenshot(f"{control}_{place}_static", output)
 
 
 @every_lesson
@@ -123,14 +123,15 @@ def test_the_lesson_runs_and_its_controls_answer(name, open_lesson):
     assert lesson.errors() == []
     assert all(cell["count"] for cell in lesson.cells())
 
-    for control in interactives(name):
-        output = lesson.output(f"widgets.{control}(")
+    controls = interactives(name)
+    for place, control in enumerate(controls):
+        output = lesson.output(f"widgets.{control}(", controls[:place].count(control))
         output.locator(".jupyter-widgets").first.wait_for()
-        lesson.screenshot(f"{control}_before", output)
+        lesson.screenshot(f"{control}_{place}_before", output)
         for number, (gesture, look) in enumerate(GESTURES[control]):
             assert changes(lesson, output, gesture, look), f"{control}: gesture {number} changed nothing"
-        lesson.screenshot(f"{control}_after", output)
-        lesson.screenshot(f"{control}_window")
+        lesson.screenshot(f"{control}_{place}_after", output)
+        lesson.screenshot(f"{control}_{place}_window")
 
 
 def test_a_dead_control_and_an_error_are_noticed(open_lesson, write_lesson):

@@ -24,10 +24,11 @@ from tqdm.auto import tqdm
 from sora_edu.captions import caption
 from sora_edu.checkpoint import load_tensors, save_tensors, verify
 from sora_edu.config import Preset, TrainConfig
+from sora_edu.distributed import choose_device
 from sora_edu.dit import TextToVideo, VideoDiTBlock
 from sora_edu.errors import InputError
 from sora_edu.flow import VelocityFn
-from sora_edu.guards import check_disk, locked
+from sora_edu.guards import claimed
 from sora_edu.guidance import guided
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.recipe import compile_blocks, quick_accuracy
@@ -161,17 +162,15 @@ def distill(
     None compiles where a C++ compiler is found and the run is long enough to earn it back.
     """
     out, config = Path(out), replace(STUDENT_TRAIN, steps=steps or STUDENT_TRAIN.steps)
-    if not resume and any(out.glob("*.safetensors")):
-        raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
     if walks < 1:
         raise InputError(f"walks={walks} leaves nothing to learn from; use 1 or more, 12000 for a good student")
-    pipe = Pipeline.load(teacher, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    pipe = Pipeline.load(teacher, device=str(choose_device(device)))
     size = (pipe.preset.world.height, pipe.preset.world.width)
     values = torch.Size(pipe.latent_shape(pipe.preset.world.frames, size)).numel()
-    check_disk(out, 2 * (STRIDES + 1) * walks * values + 500_000_000)
+    needed = 2 * (STRIDES + 1) * walks * values + 500_000_000
     long_enough = can_compile() and config.steps >= 500
     compiled = long_enough if compile is None else compile
-    with locked(out):
+    with claimed(out, resume=resume, needed=needed):
         if compiled:
             compile_blocks(pipe.model, (VideoDiTBlock, TextBlock))
         recorded = record_walks(pipe, verify(teacher), out, walks=walks, seed=seed)

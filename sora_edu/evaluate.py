@@ -43,6 +43,15 @@ def mean_interval(values: Tensor) -> dict:
     return {"value": mean, "low": mean - half, "high": mean + half, "n": len(values)}
 
 
+def rounded(value: object, digits: int = 4) -> object:
+    """A record with its floats rounded to so many digits after the point, in any depth, so that its file is short."""
+    if isinstance(value, dict):
+        return {key: rounded(part, digits) for key, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part, digits) for part in value]
+    return round(value, digits) if isinstance(value, float) else value
+
+
 def prompts_of(split: str, n: int, world: WorldConfig, *, seed: int) -> tuple[State, list[Parsed], list[str]]:
     """Draw n states of a split, what their captions say, and the captions: short and full ones in turn.
 

@@ -7,9 +7,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from sora_edu.errors import TrainingError
+from sora_edu.errors import InputError, TrainingError
 
 TIME_UP = 1  # stands beside the numbers of signals, below those that are deferred
 
@@ -42,6 +43,19 @@ def check_disk(folder: Path, needed: int) -> None:
             f"{folder}: {free / 1e9:.2f} GB free, but the run writes about {needed / 1e9:.2f} GB; "
             "free some or choose another --out"
         )
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, *, resume: bool, needed: int) -> Iterator[None]:
+    """Hold the folder of a run, after it was found to be free, or to be resumed, and the disk to have room.
+
+    needed: bytes that the run writes. Raises InputError where a run is there and ``resume`` is not asked for.
+    """
+    if not resume and any(folder.glob("*.safetensors")):
+        raise InputError(f"{folder} already holds a run; add --resume to go on with it, or choose another --out")
+    check_disk(folder, needed)
+    with locked(folder):
+        yield
 
 
 class Interrupt:

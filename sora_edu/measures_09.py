@@ -8,7 +8,6 @@ is how far clips of one prompt differ in what the prompt leaves open.
 
 import argparse
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from sora_edu.captions import Parsed, Thing, described, parse_caption, write
 from sora_edu.checkpoint import verify, write_atomically
 from sora_edu.config import BACKGROUNDS, MOTIONS, SHAPES
 from sora_edu.errors import InputError
-from sora_edu.evaluate import prompts_of, shares_right, wilson
+from sora_edu.evaluate import prompts_of, rounded, shares_right, wilson
 from sora_edu.expansion import expand_prompt
 from sora_edu.pipeline import Pipeline
 from sora_edu.track import Track, track
@@ -197,15 +196,6 @@ def measure(pipe: Pipeline, *, n: int, steps: int = 25, seed: int = 0) -> dict:
 def recorded() -> dict:
     """The tables that were measured on the shipped checkpoint, with n, the command and the checkpoint's checksum."""
     return json.loads(RECORD.read_text())
-
-
-def rounded(value: object) -> object:
-    """JSON with its numbers rounded to five decimals, so that a record is short."""
-    if isinstance(value, dict):
-        return {key: rounded(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [rounded(part) for part in value]
-    return round(value, 5) if isinstance(value, float) and math.isfinite(value) else value
 
 
 def main() -> None:

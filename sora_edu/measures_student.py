@@ -18,8 +18,7 @@ import torch
 from sora_edu.captions import Parsed
 from sora_edu.checkpoint import verify, write_atomically
 from sora_edu.errors import InputError
-from sora_edu.evaluate import compare, mean_interval, prompts_of, wilson
-from sora_edu.measures_09 import rounded
+from sora_edu.evaluate import compare, mean_interval, prompts_of, rounded, wilson
 from sora_edu.pipeline import Pipeline
 from sora_edu.track import track
 
@@ -116,7 +115,7 @@ def main() -> None:
     tables["seconds"] = [seconds_a_clip(pipes, batch=batch) for batch in (1, 32)]
     tables["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
-    write_atomically(asked.out, (json.dumps(rounded(tables), indent=1) + "\n").encode())
+    write_atomically(asked.out, (json.dumps(rounded(tables, 5), indent=1) + "\n").encode())
     print(asked.out)
 
 

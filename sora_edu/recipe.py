@@ -24,7 +24,7 @@ from sora_edu.distributed import ALONE, Ranks, started
 from sora_edu.dit import TextToVideo, VideoDiTBlock
 from sora_edu.errors import InputError
 from sora_edu.flow import flow_loss, sample_times
-from sora_edu.guards import check_disk, locked
+from sora_edu.guards import claimed
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.render import render
 from sora_edu.shapes import Latent, check_frames
@@ -332,7 +332,7 @@ def train(
         for config in (chosen.vae_train, chosen.dit_train):
             ranks.rows(config.batch)  # a batch that cannot be shared is refused now, not after the first stage
         options = dict(seed=seed, resume=resume, device=where, ranks=ranks, deadline=deadline)
-        with claimed(chosen, out, resume=resume) if ranks.first else contextlib.nullcontext():
+        with claimed(out, resume=resume, needed=written(chosen)) if ranks.first else contextlib.nullcontext():
             ranks.wait()  # for the first to have refused or claimed the folder
             vae = train_vae(chosen, out, compiled=compiled(chosen.vae_train.steps), **options)
             model = train_dit(chosen, vae, out, compiled=compiled(chosen.dit_train.steps), graphs=graphs, **options)
@@ -342,15 +342,11 @@ def train(
     return out / "model.safetensors"
 
 
-@contextlib.contextmanager
-def claimed(preset: Preset, out: Path, *, resume: bool) -> Iterator[None]:
-    """Hold the folder of a run, after it was found to be free, and the disk to have room."""
-    if not resume and any(out.glob("*.safetensors")):
-        raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
-    latent = (preset.world.frames // preset.vae.ft + 1) * preset.world.height * preset.world.width // preset.vae.fs**2
-    check_disk(out, 2 * preset.clips * latent * preset.vae.channels + 500_000_000)
-    with locked(out):
-        yield
+def written(preset: Preset) -> int:
+    """Bytes that a run writes: the cached latents, and room for weights, states and samples."""
+    world, vae = preset.world, preset.vae
+    latent = (world.frames // vae.ft + 1) * world.height * world.width // vae.fs**2
+    return 2 * preset.clips * latent * vae.channels + 500_000_000
 
 
 def export(preset: Preset, vae: VideoVAE, model: TextToVideo, path: Path) -> Path:

@@ -28,7 +28,7 @@ from sora_edu.captions import caption
 from sora_edu.checkpoint import verify, write_atomically
 from sora_edu.dit import TextToVideo, VideoDiTBlock
 from sora_edu.errors import InputError
-from sora_edu.evaluate import prompts_of, shares_right
+from sora_edu.evaluate import prompts_of, rounded, shares_right
 from sora_edu.flow import interpolate, shift_times, velocity_target
 from sora_edu.guards import locked
 from sora_edu.media import to_uint8
@@ -208,15 +208,6 @@ def sheet_of(runs: list[dict], out: Path) -> tuple[Pillow.Image, list[dict]]:
             rows.append({"run": entry["name"], "step": step})
     picture = Pillow.fromarray(rearrange(np.stack(strips), "s b f h w c -> (s b h) (f w) c"))
     return picture.quantize(COLOURS, Pillow.Quantize.MAXCOVERAGE, kmeans=1, dither=Pillow.Dither.NONE), rows
-
-
-def rounded(value: object) -> object:
-    """Floats to four digits, in any depth."""
-    if isinstance(value, dict):
-        return {key: rounded(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [rounded(part) for part in value]
-    return round(value, 4) if isinstance(value, float) else value
 
 
 @cache

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sora_edu.errors import InputError
+from sora_edu.linear import Linear
 from sora_edu.positions import apply_rope
 from sora_edu.shapes import Grid, Tokens
 
@@ -58,7 +59,7 @@ class SelfAttention(nn.Module):
                 f"d={d} is not a multiple of heads={heads}; use d={max(1, d // heads) * heads} or other heads"
             )
         self.heads = heads
-        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.qkv, self.out = Linear(d, 3 * d), Linear(d, d)
         self.norm_q, self.norm_k = HeadNorm(d // heads), HeadNorm(d // heads)
 
     def forward(
@@ -79,7 +80,7 @@ class CrossAttention(nn.Module):
                 f"d={d} is not a multiple of heads={heads}; use d={max(1, d // heads) * heads} or other heads"
             )
         self.heads = heads
-        self.q, self.kv, self.out = nn.Linear(d, d), nn.Linear(d_context, 2 * d), nn.Linear(d, d)
+        self.q, self.kv, self.out = Linear(d, d), Linear(d_context, 2 * d), Linear(d, d)
         self.norm_q, self.norm_k = HeadNorm(d // heads), HeadNorm(d // heads)
 
     def forward(

@@ -12,7 +12,7 @@ import warnings
 import torch
 
 from sora_edu.bench_floors import judge_all
-from sora_edu.bench_machine import other_cpu_seconds, peak_memory
+from sora_edu.bench_machine import keep_memory, other_cpu_seconds, peak_memory
 from sora_edu.bench_report import contestant_figures, outcome_figures
 from sora_edu.bench_rounds import LEAST_ROUNDS, Contestant, do_nothing, run_rounds, warm_up
 from sora_edu.bench_suites import SUITES
@@ -59,6 +59,7 @@ def run_suite(
     if not smoke and rounds < LEAST_ROUNDS:
         raise InputError(f"rounds={rounds} is too few for a median to trust; use {LEAST_ROUNDS} or more")
     device = torch.device(device)
+    keep_memory()
     settle = torch.cuda.synchronize if device.type == "cuda" else do_nothing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peers' own, about their past and future

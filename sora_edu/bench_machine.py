@@ -1,4 +1,4 @@
-"""What a machine can do, and what else it is doing: matmul peak, load of other programs, peak memory."""
+"""What a machine can do, and what else it is doing: matmul peak, load of other programs, memory."""
 
 import contextlib
 import ctypes
@@ -7,11 +7,13 @@ import platform
 import re
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from sora_edu.bench_rounds import Contestant
+from sora_edu.linear import Linear
 from sora_edu.training import can_compile, fast_bf16
 
 MATMUL_SIDES = (512, 1024, 1536, 2048)
@@ -66,12 +68,19 @@ def matmul(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[], 
     return lambda: torch.mm(a, b, out=out)
 
 
+def layer_matmul(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[], torch.Tensor]:
+    """The same as our linear layers multiply, which may be another library."""
+    layer = Linear(side, side, bias=False, dtype=dtype, device=device).requires_grad_(False)
+    x = torch.randn(side, side, device=device).to(dtype)
+    return lambda: layer(x)
+
+
 def matmul_peak(dtype: torch.dtype, device: torch.device, *, sides: tuple[int, ...] = MATMUL_SIDES) -> Contestant:
     """The square product with the most FLOP/s, a contestant as the others: the ceiling that shares refer to."""
     settle = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     best, rate = None, 0.0
-    for side in sides:
-        run, flops = matmul(side, dtype, device), 2 * side**3
+    for side, make in product(sides, (matmul, layer_matmul)):
+        run, flops = make(side, dtype, device), 2 * side**3
         run()
         times = []
         for _ in range(5):
@@ -85,6 +94,14 @@ def matmul_peak(dtype: torch.dtype, device: torch.device, *, sides: tuple[int, .
             name = f"matmul {str(dtype).removeprefix('torch.').replace('float32', 'fp32').replace('bfloat16', 'bf16')}"
             best = Contestant(name, run, flops=flops, work=1, unit="product", peak=name)
     return best
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory for the next step: else it may fetch thousands of fresh pages in each (no others)."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        for threshold in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            libc.mallopt(threshold, 2**30)
 
 
 def peak_memory(run: Callable[[], object], device: torch.device) -> int | None:

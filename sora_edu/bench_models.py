@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sora_edu.config import DiTConfig
 from sora_edu.dit import VideoDiT
 from sora_edu.image_dit import ImageDiT, ImageDiTConfig
+from sora_edu.linear import Linear
 from sora_edu.shapes import Grid, Latent, Times
 from sora_edu.text import TextState
 
@@ -112,6 +113,19 @@ def image_dit(size: Size) -> Model:
         return module(x_t.flatten(2, 3), t, labels_like(x_t))[:, :channels].unflatten(2, (f, h))
 
     return Model(module, velocity, list(module.blocks))
+
+
+def with_our_linear(build: Callable[[Size], Model]) -> Callable[[Size], Model]:
+    """Another's model whose linear layers multiply as ours do: what remains of a ratio is the model's own."""
+
+    def rebuilt(size: Size) -> Model:
+        model = build(size)
+        for layer in model.module.modules():
+            if type(layer) is nn.Linear:
+                layer.__class__ = Linear
+        return model
+
+    return rebuilt
 
 
 def labels_like(x: Tensor) -> Tensor:

@@ -112,9 +112,13 @@ def run_rounds(
 def one_round(
     order: Sequence[Contestant], calls: dict[str, int], *, tolerance: float, other_cpu, clock, settle
 ) -> dict[str, float] | None:
-    """Time each contestant once; None as soon as others took their share of the CPU beside one of them."""
+    """Time each contestant once; None as soon as others took their share of the CPU beside one of them.
+
+    The first call of each is not timed: it finds caches and memory as the one before left them.
+    """
     times = {}
     for contestant in order:
+        contestant.run()
         others, started = other_cpu(), clock()
         times[contestant.name] = time_calls(contestant.run, calls.get(contestant.name, 1), clock=clock, settle=settle)
         if disturbed(others, other_cpu(), clock() - started, tolerance):

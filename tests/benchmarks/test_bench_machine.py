@@ -1,12 +1,22 @@
 """What is read of the machine: its load, its memory, its matmul."""
 
 import os
+import time
 
 import pytest
 import torch
 
 from sora_edu import bench_machine
-from sora_edu.bench_machine import busy_ticks, describe, matmul, matmul_peak, other_cpu_seconds, peak_memory
+from sora_edu.bench_machine import (
+    busy_ticks,
+    describe,
+    keep_memory,
+    layer_matmul,
+    matmul,
+    matmul_peak,
+    other_cpu_seconds,
+    peak_memory,
+)
 
 CPU = torch.device("cpu")
 
@@ -44,6 +54,32 @@ def test_matmul_multiplies():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(8, 8, generator=generator), torch.randn(8, 8, generator=generator)
     assert torch.allclose(matmul(8, torch.float32, CPU)(), a @ b)
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_the_peak_is_the_faster_of_both_ways_to_multiply(slow, monkeypatch):
+    makers = [matmul, layer_matmul]
+
+    monkeypatch.setattr(bench_machine, makers[slow].__name__, lambda *args: lambda: time.sleep(0.01))
+    assert matmul_peak(torch.float32, CPU, sides=(16,)).run() is not None  # sleep gives None
+
+
+def test_memory_is_asked_to_stay_and_other_systems_are_left_alone(monkeypatch):
+    asked = []
+
+    class Library:
+        def mallopt(self, *args):
+            asked.append(args)
+
+    monkeypatch.setattr(bench_machine.ctypes, "CDLL", lambda name: Library())
+    keep_memory()
+    assert [what for what, _ in asked] == [-1, -3]
+
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(bench_machine.ctypes, "CDLL", missing)
+    keep_memory()
 
 
 def test_memory_that_a_call_takes_and_gives_back_is_seen():

@@ -7,10 +7,22 @@ import torch
 from torch import nn
 
 from sora_edu.bench import run_suite
-from sora_edu.bench_models import SMOKE, Size, class_dit, image_dit, make_text, seeded, sparse_dit, video_dit
+from sora_edu.bench_models import (
+    SMOKE,
+    Model,
+    Size,
+    class_dit,
+    image_dit,
+    make_text,
+    seeded,
+    sparse_dit,
+    video_dit,
+    with_our_linear,
+)
 from sora_edu.bench_steps import adamw, clip_contestant, forward_macs, muon, step_contestant, trained
 from sora_edu.dit import VideoDiTBlock
 from sora_edu.errors import InputError
+from sora_edu.linear import Linear
 from sora_edu.scaling import count_macs, count_parameters, flops
 from sora_edu.sparse import WindowAttention
 
@@ -68,6 +80,22 @@ def test_one_window_over_the_whole_grid_is_full_attention():
     x, t, text = inputs(batch=2)
     ours, theirs = (m.velocity(m.module, x, t, text) for m in (full, windowed))
     assert ours.abs().max() > 0.01 and torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_our_linear_layers_in_anothers_model_change_how_it_multiplies_and_nothing_else():
+    class Other(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Sequential(nn.Linear(6, 4)))
+
+    def build(size):
+        return Model(Other(), lambda module, x_t, t, text: module.layers(x_t))
+
+    before, after = (built(b).module for b in (build, with_our_linear(build)))
+    assert [type(part) for part in after.layers.modules() if isinstance(part, nn.Linear)] == [Linear, Linear]
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(after.layers(x), before.layers(x))
 
 
 def test_a_step_goes_down_the_clipped_gradient_and_leaves_none():

@@ -55,7 +55,7 @@ def test_equal_contestants_are_found_equal_and_the_interval_holds_one():
 
 
 def test_disturbed_rounds_are_dropped_and_others_run_in_their_place():
-    calls = {i: 30.0 for i in range(4)}  # a round ends with its first disturbed call
+    calls = {2 * i + 1: 30.0 for i in range(4)}  # a round ends with its first disturbed call that is timed
     machine = Machine(disturbed_calls=calls)
     rounds = machine.run(machine.contestant("fast", 1.0), machine.contestant("slow", 2.0))
     assert (rounds.kept, rounds.dropped) == (7, 4)
@@ -63,14 +63,14 @@ def test_disturbed_rounds_are_dropped_and_others_run_in_their_place():
 
 
 def test_a_blip_beside_one_short_contestant_drops_a_long_round():
-    machine = Machine(disturbed_calls={1: 1.0})
+    machine = Machine(disturbed_calls={3: 1.0})
     long = machine.contestant("long", 100.0)  # of the whole round, the blip is less than one per cent
     rounds = machine.run(machine.contestant("short", 1.0), long, rounds=3, seed=1)
     assert (rounds.kept, rounds.dropped) == (3, 1) and rounds.seconds["short"] == [1.0] * 3
 
 
 def test_without_the_drop_the_same_disturbance_spoils_the_ratio():
-    machine = Machine(disturbed_calls={i: 30.0 for i in range(10)})
+    machine = Machine(disturbed_calls={i: 30.0 for i in range(20)})
     rounds = machine.run(machine.contestant("fast", 1.0), machine.contestant("slow", 2.0), see_others=False)
     assert rounds.dropped == 0 and ratio(rounds) > 0.9
 
@@ -85,7 +85,7 @@ def test_where_no_round_is_undisturbed_nothing_is_judged():
 
 
 def test_the_median_of_ratios_is_taken_not_the_ratio_of_means():
-    machine = Machine(disturbed_calls={0: 500.0})
+    machine = Machine(disturbed_calls={1: 500.0})
     rounds = machine.run(machine.contestant("fast", 1.0), machine.contestant("slow", 2.0), see_others=False)
     means = [statistics.mean(rounds.seconds[name]) for name in ("fast", "slow")]
     assert ratio(rounds) == 0.5 and not 0.4 < means[0] / means[1] < 0.6
@@ -96,8 +96,10 @@ def test_the_order_is_shuffled_anew_in_every_round_and_the_seed_repeats_it():
     for seed in (0, 0, 1):
         machine = Machine()
         machine.run(*(machine.contestant(name, 1.0) for name in "abc"), rounds=20, seed=seed)
-        assert all(sorted(machine.log[i : i + 3]) == list("abc") for i in range(0, 60, 3))  # each once a round
-        logs.append(machine.log)
+        turns = machine.log[::2]
+        assert turns == machine.log[1::2]  # one call that is not timed, one that is
+        assert all(sorted(turns[i : i + 3]) == list("abc") for i in range(0, 60, 3))  # each once a round
+        logs.append(turns)
     assert logs[0] == logs[1] != logs[2]
     assert set(logs[0][::3]) == set("abc")
 
@@ -108,7 +110,13 @@ def test_calls_are_averaged_and_the_warm_up_is_not_timed():
     calls = {"short": warm_up(short, least=0.2, clock=lambda: machine.now)}
     assert calls == {"short": 7} and machine.calls == 3
     rounds = run_rounds([short], calls, rounds=2, clock=lambda: machine.now)
-    assert rounds.seconds["short"] == pytest.approx([0.03, 0.03]) and machine.calls == 3 + 14
+    assert rounds.seconds["short"] == pytest.approx([0.03, 0.03]) and machine.calls == 3 + 2 * (1 + 7)
+
+
+def test_the_first_call_of_a_turn_is_not_timed_whoever_came_before():
+    machine = Machine(disturbed_calls={0: 30.0, 2: 30.0, 4: 30.0})
+    rounds = machine.run(machine.contestant("fast", 1.0), machine.contestant("slow", 2.0), see_others=False)
+    assert rounds.seconds == {"fast": [1.0] * 7, "slow": [2.0] * 7}
 
 
 def test_a_tick_or_two_of_others_is_forgiven_and_silence_counts_as_peace():

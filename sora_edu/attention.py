@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sora_edu.errors import InputError
-from sora_edu.linear import Linear
+from sora_edu.linear import Linear, fused_attention
 from sora_edu.positions import apply_rope
 from sora_edu.shapes import Grid, Tokens
 
@@ -26,7 +26,7 @@ def attend(
     Short sequences on a CPU take the plain product: the fused kernel's bf16 backward is slower below 1,000 tokens.
     """
     if q.device.type != "cpu" or k.shape[-2] > 1000:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return fused_attention(q, k, v, mask=mask)
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sora_edu import linear
-from sora_edu.linear import Linear, onednn_is_faster
+from sora_edu.linear import Linear, fused_attention, onednn_is_faster
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +97,33 @@ def test_it_compiles_whole():
     ours, theirs = pair()
     x = torch.randn(3, 5)
     torch.testing.assert_close(torch.compile(ours, backend="aot_eager", fullgraph=True)(x), theirs(x))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("batch", "heads", "n", "m"), [(2, 3, 5, 7), (1, 1, 4, 4), (3, 1, 1, 6)])
+def test_attention_head_by_head_is_torchs_in_values_and_gradients(batch, heads, n, m, masked, convolutions):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(batch, heads, size, 8, requires_grad=True) for size in (n, m, m))
+    mask = None
+    if masked:
+        mask = torch.rand(batch, 1, n, m) > 0.5
+        mask[..., 0] = True  # everybody may look at somebody
+    ours = fused_attention(q, k, v, mask=mask)
+    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(y.square().sum(), (q, k, v)) for y in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+    assert len(convolutions) == 2 * batch * heads
+
+
+def test_attention_with_many_scores_holds_none(convolutions, monkeypatch):
+    q = torch.randn(2, 3, 4, 8)
+    monkeypatch.setattr(linear, "MOST_SCORES", 2 * 3 * 4 * 4 - 1)
+    fused_attention(q, q, q)
+    assert not convolutions
+    monkeypatch.setattr(linear, "MOST_SCORES", 2 * 3 * 4 * 4)
+    fused_attention(q, q, q)
+    assert len(convolutions) == 2 * 2 * 3
 
 
 @pytest.mark.parametrize(

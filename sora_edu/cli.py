@@ -362,10 +362,10 @@ def bench(
         smoke: Tiny sizes and two rounds, to see that everything runs; judges nothing.
     """
     where = check_device(device)
-    from sora_edu.bench import run_suite
-    from sora_edu.bench_machine import describe
-    from sora_edu.bench_report import all_met, as_text, summary
-    from sora_edu.bench_suites import SUITES
+    from sora_edu.bench.machine import describe
+    from sora_edu.bench.report import all_met, as_text, summary
+    from sora_edu.bench.run import run_suite
+    from sora_edu.bench.suites import SUITES
     from sora_edu.checkpoint import write_atomically
 
     machine, results = describe(where), {}

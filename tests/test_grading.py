@@ -7,7 +7,6 @@ import pytest
 import torch
 from einops import rearrange
 
-from sora_edu import checks_02 as checks
 from sora_edu.grading import (
     MISCONCEPTIONS,
     Result,
@@ -22,6 +21,7 @@ from sora_edu.grading import (
     unanswered,
     wrong,
 )
+from sora_edu.lessons import checks_02 as checks
 from sora_edu.patches import patchify, unpatchify
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from sora_edu import bench, cli
-from sora_edu.bench_peers import PACKAGES
+from sora_edu import cli
+from sora_edu.bench import run as bench
+from sora_edu.bench.peers import PACKAGES
 
 ROOT = Path(__file__).parents[2]
 

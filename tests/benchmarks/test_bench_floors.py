@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from sora_edu.bench_floors import Comparison, judge_all
-from sora_edu.bench_report import all_met, as_text, contestant_figures, outcome_figures, shown, summary
-from sora_edu.bench_rounds import Contestant, Rounds
+from sora_edu.bench.floors import Comparison, judge_all
+from sora_edu.bench.report import all_met, as_text, contestant_figures, outcome_figures, shown, summary
+from sora_edu.bench.rounds import Contestant, Rounds
 
 OURS = Contestant("ours", int, work=100, unit="token", flops=2 * 10**9, parameters=3, peak="peak", held=lambda: 2**20)
 THEIRS = Contestant("theirs", int, work=50, unit="token", flops=3 * 10**9, peak="peak")

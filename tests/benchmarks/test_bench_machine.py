@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from sora_edu import bench_machine
-from sora_edu.bench_machine import (
+from sora_edu.bench import machine
+from sora_edu.bench.machine import (
     busy_ticks,
     describe,
     keep_memory,
@@ -31,14 +31,14 @@ def test_load_is_that_of_our_cores_without_our_own(tmp_path, monkeypatch):
     (tmp_path / "stat").write_text(
         f"cpu  999999 0 0 0 0 0 0 0 0 0\ncpu0 {5 * tick} 0 0 7 7 0 0 0 0 0\ncpu1 {9 * tick} 0 0 7 7 0 0 0 0 0\nintr 1\n"
     )
-    monkeypatch.setattr(bench_machine, "PROC", tmp_path)
+    monkeypatch.setattr(machine, "PROC", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
-    monkeypatch.setattr(bench_machine.time, "process_time", lambda: 2.0)
+    monkeypatch.setattr(machine.time, "process_time", lambda: 2.0)
     assert other_cpu_seconds() == 3.0
 
 
 def test_a_system_without_proc_says_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_machine, "PROC", tmp_path / "none")
+    monkeypatch.setattr(machine, "PROC", tmp_path / "none")
     assert other_cpu_seconds() is None and peak_memory(int, CPU) is None
     assert describe(CPU)["load_seen"] is False
 
@@ -60,7 +60,7 @@ def test_matmul_multiplies():
 def test_the_peak_is_the_faster_of_both_ways_to_multiply(slow, monkeypatch):
     makers = [matmul, layer_matmul]
 
-    monkeypatch.setattr(bench_machine, makers[slow].__name__, lambda *args: lambda: time.sleep(0.01))
+    monkeypatch.setattr(machine, makers[slow].__name__, lambda *args: lambda: time.sleep(0.01))
     assert matmul_peak(torch.float32, CPU, sides=(16,)).run() is not None  # sleep gives None
 
 
@@ -71,14 +71,14 @@ def test_memory_is_asked_to_stay_and_other_systems_are_left_alone(monkeypatch):
         def mallopt(self, *args):
             asked.append(args)
 
-    monkeypatch.setattr(bench_machine.ctypes, "CDLL", lambda name: Library())
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: Library())
     keep_memory()
     assert [what for what, _ in asked] == [-1, -3]
 
     def missing(name):
         raise OSError(name)
 
-    monkeypatch.setattr(bench_machine.ctypes, "CDLL", missing)
+    monkeypatch.setattr(machine.ctypes, "CDLL", missing)
     keep_memory()
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sora_edu.bench import run_suite
-from sora_edu.bench_models import (
+from sora_edu.bench.models import (
     SMOKE,
     Model,
     Size,
@@ -19,7 +18,8 @@ from sora_edu.bench_models import (
     video_dit,
     with_our_linear,
 )
-from sora_edu.bench_steps import adamw, clip_contestant, forward_macs, muon, step_contestant, trained
+from sora_edu.bench.run import run_suite
+from sora_edu.bench.steps import adamw, clip_contestant, forward_macs, muon, step_contestant, trained
 from sora_edu.dit import VideoDiTBlock
 from sora_edu.errors import InputError
 from sora_edu.linear import Linear

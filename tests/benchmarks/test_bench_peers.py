@@ -6,12 +6,12 @@ import importlib.util
 import pytest
 import torch
 
-from sora_edu import bench_peers
-from sora_edu.bench import run_suite
-from sora_edu.bench_models import SMOKE, Size, image_dit, make_text, seeded, video_dit
-from sora_edu.bench_peers import PACKAGES, cogvideox, latte, ltx, textbook_dit, unet_3d, wan
-from sora_edu.bench_steps import forward_macs
-from sora_edu.bench_vaes import CODERS, SMOKE_CLIPS, FrameAutoencoder, clips, coder_loss, psnr_after
+from sora_edu.bench import peers
+from sora_edu.bench.models import SMOKE, Size, image_dit, make_text, seeded, video_dit
+from sora_edu.bench.peers import PACKAGES, cogvideox, latte, ltx, textbook_dit, unet_3d, wan
+from sora_edu.bench.run import run_suite
+from sora_edu.bench.steps import forward_macs
+from sora_edu.bench.vaes import CODERS, SMOKE_CLIPS, FrameAutoencoder, clips, coder_loss, psnr_after
 from sora_edu.config import TINY
 from sora_edu.errors import InputError
 from sora_edu.scaling import count_parameters
@@ -29,7 +29,7 @@ def test_without_the_extra_the_message_says_what_to_install(name, monkeypatch):
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(InputError, match=r"not installed \(No module named 'diffusers'\); pip install .*'\.\[bench\]'"):
-        bench_peers.check_peers()
+        peers.check_peers()
     with pytest.raises(InputError, match="--suite attention or --suite data"):
         run_suite(name, smoke=True)
 

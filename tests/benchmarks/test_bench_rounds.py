@@ -5,8 +5,8 @@ import statistics
 
 import pytest
 
-from sora_edu.bench_floors import Comparison, judge_all
-from sora_edu.bench_rounds import Contestant, disturbed, median_interval, run_rounds, warm_up
+from sora_edu.bench.floors import Comparison, judge_all
+from sora_edu.bench.rounds import Contestant, disturbed, median_interval, run_rounds, warm_up
 from sora_edu.errors import InputError
 
 

@@ -1,0 +1,83 @@
+"""How fast we are against what a reader would use instead: ``sora-edu bench``.
+
+Each suite times its contestants in shuffled, interleaved rounds (``rounds``), compares them (``floors``) and
+writes tables and JSON (``report``). Who runs against whom stands in ``transformers`` and ``suites``.
+"""
+
+import gc
+import sys
+import warnings
+
+import torch
+
+from sora_edu.bench.floors import judge_all
+from sora_edu.bench.machine import keep_memory, other_cpu_seconds, peak_memory
+from sora_edu.bench.report import contestant_figures, outcome_figures
+from sora_edu.bench.rounds import LEAST_ROUNDS, Contestant, do_nothing, run_rounds, warm_up
+from sora_edu.bench.suites import SUITES
+from sora_edu.bench.transformers import Suite
+from sora_edu.errors import InputError
+
+SMOKE_ROUNDS = 2
+
+
+def prepare(suite: Suite, device: torch.device, settle, *, smoke: bool):
+    """Make and warm up every contestant; one that fails is named and left out, and its floors stay undecided."""
+    ready: list[Contestant] = []
+    calls, memory, failed = {}, {}, {}
+    for name, make in suite.makers.items():
+        print(f"  preparing {name}", file=sys.stderr, flush=True)
+        try:
+            contestant = make()
+            calls[name] = warm_up(contestant, least=0.0 if smoke else 0.5, settle=settle)
+            memory[name] = peak_memory(contestant.run, device)
+        except Exception as error:
+            if smoke:
+                raise
+            failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        else:
+            ready.append(contestant)
+    return ready, calls, memory, failed
+
+
+def run_suite(
+    name: str,
+    *,
+    rounds: int = 11,
+    tolerance: float = 0.1,
+    smoke: bool = False,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> dict:
+    """Run one suite and return its figures. ``smoke``: tiny sizes and two rounds, to see that all runs; judges nothing.
+
+    Raises InputError for an unknown suite, fewer rounds than seven, or peers that are not installed.
+    """
+    if name not in SUITES:
+        raise InputError(f"suite {name!r} is unknown; use one of {', '.join(SUITES)}")
+    if not smoke and rounds < LEAST_ROUNDS:
+        raise InputError(f"rounds={rounds} is too few for a median to trust; use {LEAST_ROUNDS} or more")
+    device = torch.device(device)
+    keep_memory()
+    settle = torch.cuda.synchronize if device.type == "cuda" else do_nothing
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the peers' own, about their past and future
+        suite = SUITES[name](device, smoke)
+        ready, calls, memory, failed = prepare(suite, device, settle, smoke=smoke)
+        measured = run_rounds(
+            ready, calls, rounds=SMOKE_ROUNDS if smoke else rounds, tolerance=tolerance, seed=seed, settle=settle,
+            other_cpu=(lambda: None) if smoke else other_cpu_seconds, progress=name,
+        )  # fmt: skip
+        outcomes = judge_all(suite.comparisons, ready, measured, least=LEAST_ROUNDS)
+        result = {
+            "about": suite.about,
+            "rounds": {"kept": measured.kept, "dropped": measured.dropped},
+            "contestants": contestant_figures(ready, measured, memory, calls),
+            "comparisons": [outcome_figures(outcome) for outcome in outcomes],
+            "failed": failed,
+            "afterwards": suite.afterwards(measured) if measured.kept else {},
+        }
+    del ready, suite
+    torch.compiler.reset()
+    gc.collect()
+    return result

@@ -1,0 +1,158 @@
+"""A step of training and a clip drawn, timed alike for every model, ours and others'."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from sora_edu.bench.models import Model, Size, make_text, seeded
+from sora_edu.bench.rounds import Contestant
+from sora_edu.config import TrainConfig
+from sora_edu.flow import flow_loss
+from sora_edu.guidance import guided
+from sora_edu.optimiser import make_optimisers
+from sora_edu.sampling import euler
+from sora_edu.scaling import count_parameters, flops
+from sora_edu.text import TextState
+
+RATE = 1e-4  # learning rate: no figure depends on it
+
+
+def forward_macs(run: Callable[[], object]) -> int:
+    """Multiply-adds of one call, all attention taken as plain products, which alone are counted everywhere."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() // 2
+
+
+def adamw(module: nn.Module, fused: bool | None) -> list[torch.optim.Optimizer]:
+    """AdamW as it comes (None), or fused."""
+    return [torch.optim.AdamW(module.parameters(), lr=RATE, fused=fused)]
+
+
+def muon(module: nn.Module, fused: bool | None) -> list[torch.optim.Optimizer]:
+    """Muon and fused AdamW, as the tiny preset trains."""
+    return make_optimisers(module, TrainConfig(steps=1, batch=1, lr=RATE, muon_lr=RATE))
+
+
+def compile_each(blocks: list[nn.Module]) -> None:
+    """Compile blocks in place with static shapes, as our own training does."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for block in blocks:
+        block.compile(dynamic=False)
+
+
+def trained(
+    module: nn.Module,
+    loss: Callable[[], Tensor],
+    *,
+    optimisers: list[torch.optim.Optimizer],
+    bf16: bool,
+    device: torch.device,
+) -> tuple[Callable[[], Tensor], Callable[[], int]]:
+    """A step of training: forward, backward, clipped gradient, optimiser; and the bytes held between steps."""
+    parameters = list(module.parameters())
+
+    def step() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            value = loss()
+        value.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+        module.zero_grad()
+        return value.detach()
+
+    def held() -> int:
+        states = [value for o in optimisers for state in o.state.values() for value in state.values()]
+        return sum(x.numel() * x.element_size() for x in [*parameters, *filter(torch.is_tensor, states)])
+
+    return step, held
+
+
+def step_contestant(
+    name: str,
+    build: Callable[[Size], Model],
+    size: Size,
+    *,
+    device: torch.device,
+    fast: bool = False,
+    compiled: bool = False,
+    fused: bool | None = None,
+    optimisers: Callable[[nn.Module, bool | None], list] = adamw,
+) -> Contestant:
+    """A training step on fixed latents; ``fast``: under bf16 autocast."""
+    with seeded(0, device):
+        model = build(size)
+        x_0, text = torch.randn(size.batch, *size.latent), make_text(size, size.batch, device)
+        t = torch.full((size.batch,), 0.5)
+    generator = torch.Generator(device).manual_seed(0)
+    module = model.module
+    macs = forward_macs(lambda: model.velocity(module, x_0, t, text))
+    if compiled:
+        compile_each(model.blocks)
+
+    def loss() -> Tensor:
+        return flow_loss(lambda x_t, t: model.velocity(module, x_t, t, text), x_0, generator=generator)
+
+    step, held = trained(module, loss, optimisers=optimisers(module, fused), bf16=fast, device=device)
+    return Contestant(
+        name,
+        step,
+        work=size.batch * size.tokens,
+        unit="token",
+        flops=flops(macs, training=True),
+        parameters=count_parameters(module, trained_only=True),
+        peak="matmul bf16" if fast else "matmul fp32",
+        held=held,
+    )
+
+
+def clip_contestant(
+    name: str,
+    build: Callable[[Size], Model],
+    size: Size,
+    *,
+    device: torch.device,
+    steps: int = 25,
+    cfg_scale: float = 3.0,
+    fast: bool = False,
+    batched: bool = True,
+) -> Contestant:
+    """One clip's latent, sampled by Euler steps; ``batched``: both halves of the guidance in one pass."""
+    with seeded(0, device):
+        model = build(size)
+        module, noise = model.module.eval(), torch.randn(1, *size.latent)
+        text, null_text = make_text(size, 1, device), make_text(size, 1, device)
+    passes = 1 if cfg_scale in (0, 1) else 2
+
+    def predict(x_t: Tensor, t: Tensor, text: TextState) -> Tensor:
+        return model.velocity(module, x_t, t, text).to(x_t.dtype)
+
+    def in_two_passes(x_t: Tensor, t: Tensor) -> Tensor:
+        uncond = predict(x_t, t, null_text)
+        return uncond + cfg_scale * (predict(x_t, t, text) - uncond)
+
+    velocity = guided(predict, text=text, null_text=null_text, cfg_scale=cfg_scale) if batched else in_two_passes
+
+    def run() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            return euler(velocity, noise, steps=steps)
+
+    macs = forward_macs(lambda: predict(noise, noise.new_full((1,), 0.5), text))
+    return Contestant(
+        name,
+        run,
+        unit="clip",
+        flops=flops(macs * passes * steps),
+        parameters=count_parameters(module, trained_only=True),
+        peak="matmul bf16" if fast else "matmul fp32",
+        held=lambda: sum(p.numel() * p.element_size() for p in module.parameters()),
+    )
+
+
+def backward_contestant(name: str, build: Callable[[Size], Model], size: Size, *, device: torch.device) -> Contestant:
+    """Forward and backward without the optimiser, whose cost does not depend on the tokens."""
+    return step_contestant(name, build, size, device=device, optimisers=lambda module, fused: [])

@@ -361,13 +361,14 @@ def bench(
         device: cpu or cuda; the floors are those of two CPU cores.
         smoke: Tiny sizes and two rounds, to see that everything runs; judges nothing.
     """
-    where = check_device(device)
     from sora_edu.bench.machine import describe
     from sora_edu.bench.report import all_met, as_text, summary
     from sora_edu.bench.run import run_suite
     from sora_edu.bench.suites import SUITES
     from sora_edu.checkpoint import write_atomically
+    from sora_edu.distributed import choose_device
 
+    where = choose_device(device)
     machine, results = describe(where), {}
     print(f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']}")
     if not machine["load_seen"]:
@@ -382,15 +383,6 @@ def bench(
     print("smoke: everything ran, nothing was judged" if smoke else summary(results))
     if not smoke and not all_met(results):
         sys.exit(1)
-
-
-def check_device(device: str):
-    """torch's device for ``cpu``, or for ``cuda`` where there is one."""
-    import torch
-
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"--device {device} cannot be used here; use cpu, or cuda where torch sees such a GPU")
-    return torch.device(device)
 
 
 @app.command

@@ -25,16 +25,15 @@ from sora_edu.captions import caption
 from sora_edu.checkpoint import load_tensors, save_tensors, verify
 from sora_edu.config import Preset, TrainConfig
 from sora_edu.distributed import choose_device
-from sora_edu.dit import TextToVideo, VideoDiTBlock
+from sora_edu.dit import TextToVideo
 from sora_edu.errors import InputError
 from sora_edu.flow import VelocityFn
 from sora_edu.guards import claimed
 from sora_edu.guidance import guided
 from sora_edu.pipeline import Pipeline, model_metadata
-from sora_edu.recipe import compile_blocks, quick_accuracy
+from sora_edu.recipe import TRANSFORMER, compile_blocks, quick_accuracy, should_compile
 from sora_edu.sampling import euler, time_grid
-from sora_edu.text import TextBlock
-from sora_edu.training import Stage, autocast, can_compile, fit, step_generator
+from sora_edu.training import Stage, autocast, fit, step_generator
 from sora_edu.world import sample_state
 
 STRIDES = 4  # steps of the student
@@ -115,15 +114,22 @@ def record_walks(teacher: Pipeline, source: str, out: Path, *, walks: int, seed:
 
 
 def train_student(
-    teacher: Pipeline, walks: dict[str, Tensor], out: Path, *, config: TrainConfig, seed: int, compiled: bool
+    student: TextToVideo,
+    teacher: Pipeline,
+    walks: dict[str, Tensor],
+    out: Path,
+    *,
+    config: TrainConfig,
+    seed: int,
+    compiled: bool,
 ) -> TextToVideo:
-    """Train a copy of the teacher's transformer and text encoder on the walks; returns its EMA."""
+    """Train the student, as yet the teacher's copy, on the walks; returns its EMA."""
     preset, device = student_preset(teacher.preset), teacher.device
     walk, ids = walks["walk"].to(device), walks["ids"].to(device)
-    student = copy.deepcopy(teacher.model).train()
+    student.train()
     sampler = Pipeline(preset, teacher.vae, copy.deepcopy(student), teacher.tokenizer)
     if compiled:
-        compile_blocks(student, (VideoDiTBlock, TextBlock))
+        compile_blocks(student, TRANSFORMER)
 
     def losses(module, generator):
         rows = (torch.rand(config.batch, generator=generator, device=device) * len(ids)).long()
@@ -168,14 +174,13 @@ def distill(
     size = (pipe.preset.world.height, pipe.preset.world.width)
     values = torch.Size(pipe.latent_shape(pipe.preset.world.frames, size)).numel()
     needed = 2 * (STRIDES + 1) * walks * values + 500_000_000
-    long_enough = can_compile() and config.steps >= 500
-    compiled = long_enough if compile is None else compile
+    compiled = should_compile(STRIDES * config.steps, compile)
     with claimed(out, resume=resume, needed=needed):
+        student = copy.deepcopy(pipe.model)  # before it is compiled: a compiled model does not copy
         if compiled:
-            compile_blocks(pipe.model, (VideoDiTBlock, TextBlock))
+            compile_blocks(pipe.model, TRANSFORMER)
         recorded = record_walks(pipe, verify(teacher), out, walks=walks, seed=seed)
-        fresh = Pipeline.load(teacher, device=str(pipe.device))
-        student = train_student(fresh, recorded, out, config=config, seed=seed, compiled=compiled)
+        student = train_student(student, pipe, recorded, out, config=config, seed=seed, compiled=compiled)
         return export_student(pipe, student, out / "model.safetensors")
 
 

@@ -35,6 +35,7 @@ from sora_edu.vae import ResBlock, VideoVAE, psnr, vae_loss
 from sora_edu.world import State, sample_state
 
 SHARD = 500  # clips drawn and encoded at a time
+TRANSFORMER = (VideoDiTBlock, TextBlock)  # the blocks that are compiled, and sharded under FSDP2
 LONG = 1000  # steps from which a stage earns back its compilation, and its samples are worth measuring
 LOOK_PROMPTS = (
     "a red circle falls",
@@ -44,6 +45,11 @@ LOOK_PROMPTS = (
     "a small purple triangle grows",
     "a white circle moves up and a red square stays still",
 )
+
+
+def should_compile(steps: int, wish: bool | None) -> bool:
+    """As wished; else where a C++ compiler is found and so many steps earn back the minute that compiling takes."""
+    return can_compile() and steps >= LONG if wish is None else wish
 
 
 def compile_blocks(module: torch.nn.Module, block_types: tuple[type, ...], *, mode: str | None = None) -> None:
@@ -225,10 +231,9 @@ def train_dit(
     torch.manual_seed(seed)
     model = TextToVideo(preset.dit, preset.text, len(tokenizer)).to(device)
     sampler = Pipeline(preset, vae, copy.deepcopy(model), tokenizer)
-    blocks = (VideoDiTBlock, TextBlock)
     long = preset.dit_train.steps >= LONG  # a shorter run proves that everything works, and no more
     if compiled:
-        compile_blocks(model, blocks, mode="reduce-overhead" if graphs else None)
+        compile_blocks(model, TRANSFORMER, mode="reduce-overhead" if graphs else None)
 
     losses = captioned_losses(preset, latents, ids, ranks=ranks)
 
@@ -251,7 +256,7 @@ def train_dit(
         preset.dit_train,
         look,
         max(1000, preset.dit_train.steps // 10),
-        blocks,
+        TRANSFORMER,
     )
     return fit(stage, out, seed=seed, resume=resume, ranks=ranks, deadline=deadline)
 
@@ -320,22 +325,20 @@ def train(
     """
     out, deadline = Path(out), math.inf if minutes is None else time.monotonic() + 60 * minutes
 
-    def compiled(steps):
-        return can_compile() and steps >= LONG if compile is None else compile
-
     with started(device, sharded=fsdp) as (ranks, where):
         chosen = choose_preset(
             preset, vae_steps=vae_steps, dit_steps=dit_steps, clips=clips, batch=batch, frames=frames
         )
-        if graphs and (where.type != "cuda" or not compiled(chosen.dit_train.steps)):
+        if graphs and (where.type != "cuda" or not should_compile(chosen.dit_train.steps, compile)):
             raise InputError(f"--graphs needs cuda and {LONG} steps or more, not {where}; leave it out")
         for config in (chosen.vae_train, chosen.dit_train):
             ranks.rows(config.batch)  # a batch that cannot be shared is refused now, not after the first stage
         options = dict(seed=seed, resume=resume, device=where, ranks=ranks, deadline=deadline)
         with claimed(out, resume=resume, needed=written(chosen)) if ranks.first else contextlib.nullcontext():
             ranks.wait()  # for the first to have refused or claimed the folder
-            vae = train_vae(chosen, out, compiled=compiled(chosen.vae_train.steps), **options)
-            model = train_dit(chosen, vae, out, compiled=compiled(chosen.dit_train.steps), graphs=graphs, **options)
+            vae = train_vae(chosen, out, compiled=should_compile(chosen.vae_train.steps, compile), **options)
+            compiled = should_compile(chosen.dit_train.steps, compile)
+            model = train_dit(chosen, vae, out, compiled=compiled, graphs=graphs, **options)
             if ranks.first:
                 export(chosen, vae, model, out / "model.safetensors")
             ranks.wait()

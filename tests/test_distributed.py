@@ -452,6 +452,15 @@ def test_a_broken_environment_is_refused(monkeypatch, values):
         environment()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what the test expects to be missing")
+def test_a_device_that_this_machine_lacks_is_refused_before_anything_begins(tmp_path, capsys):
+    with pytest.raises(InputError, match=r"--device cuda cannot be used here \(.*\); use cpu, or leave it out"):
+        choose_device("cuda")
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--preset", "tiny", "--device", "cuda", "--out", str(tmp_path)])
+    assert "error: --device cuda cannot be used here" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("device", "words"), [("mps", "use cpu, or cuda for a GPU each"), ("cuda:1", "for a GPU each"), ("gpu", "unknown")]
 )

@@ -51,13 +51,16 @@ def run_suite(
 ) -> dict:
     """Run one suite and return its figures. ``smoke``: tiny sizes and two rounds, to see that all runs; judges nothing.
 
-    Raises InputError for an unknown suite, fewer rounds than seven, or peers that are not installed.
+    Raises InputError for an unknown suite, fewer rounds than seven, another device than cpu or
+    cuda, or peers that are not installed.
     """
     if name not in SUITES:
         raise InputError(f"suite {name!r} is unknown; use one of {', '.join(SUITES)}")
     if not smoke and rounds < LEAST_ROUNDS:
         raise InputError(f"rounds={rounds} is too few for a median to trust; use {LEAST_ROUNDS} or more")
     device = torch.device(device)
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {device} cannot be timed here, for nothing waits for it; use cpu or cuda")
     keep_memory()
     settle = torch.cuda.synchronize if device.type == "cuda" else do_nothing
     with warnings.catch_warnings():

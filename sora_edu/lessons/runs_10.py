@@ -26,19 +26,25 @@ from torch import Tensor, nn
 
 from sora_edu.captions import caption
 from sora_edu.checkpoint import verify, write_atomically
-from sora_edu.dit import TextToVideo, VideoDiTBlock
+from sora_edu.dit import TextToVideo
 from sora_edu.errors import InputError
 from sora_edu.evaluate import prompts_of, rounded, shares_right
 from sora_edu.flow import interpolate, shift_times, velocity_target
 from sora_edu.guards import locked
 from sora_edu.media import to_uint8
 from sora_edu.pipeline import Pipeline
-from sora_edu.recipe import cache_captions, cache_latents, captioned_losses, compile_blocks
+from sora_edu.recipe import (
+    TRANSFORMER,
+    cache_captions,
+    cache_latents,
+    captioned_losses,
+    compile_blocks,
+    should_compile,
+)
 from sora_edu.render import render
 from sora_edu.shapes import Latent, Video
-from sora_edu.text import TextBlock
 from sora_edu.track import track
-from sora_edu.training import Stage, autocast, can_compile, fit, step_generator
+from sora_edu.training import Stage, autocast, fit, step_generator
 from sora_edu.vae import VideoVAE
 from sora_edu.world import sample_state
 
@@ -159,7 +165,7 @@ def run(name: str, material: Material, out: Path, *, base: int, n: int, n_last: 
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / f"strip_{0:06d}.npy", strip(material, plain))
     if compiled:
-        compile_blocks(model, (VideoDiTBlock, TextBlock))
+        compile_blocks(model, TRANSFORMER)
 
     def see(ema: nn.Module, step: int) -> dict:
         found = {}
@@ -247,7 +253,7 @@ def make(asked: argparse.Namespace) -> dict:
     with locked(asked.out):
         same_settings(asked.out / "settings.json", {"base": asked.base, "batch": train.batch, "n": asked.n})
         material = gather(pipe, asked.out, seed=asked.seed)
-        compiled = can_compile() and asked.base >= 100  # shorter runs do not earn it back
+        compiled = should_compile(asked.base, None)
         runs = [
             run(name, material, asked.out, base=asked.base, n=asked.n, n_last=4 * asked.n, compiled=compiled)
             for name in RUNS

@@ -166,3 +166,5 @@ def test_unknown_suites_and_too_few_rounds_are_refused():
         run_suite("speed")
     with pytest.raises(InputError, match="rounds=6 is too few for a median to trust; use 7 or more"):
         run_suite("data", rounds=6)
+    with pytest.raises(InputError, match="device meta cannot be timed here"):
+        run_suite("data", device="meta")

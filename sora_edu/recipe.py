@@ -172,15 +172,30 @@ def cache_latents(
     return tensors["latents"].to(device)
 
 
-def cache_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int, ranks: Ranks = ALONE) -> torch.Tensor:
-    """Token ids of a short and a full caption for every cached clip, synonyms drawn: clips x 2 x tokens."""
+def draw_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int) -> Int[Tensor, "clips 2 l"]:
+    """Token ids of a short and a full caption for every cached clip, synonyms drawn."""
     ids, shards = [], -(-preset.clips // SHARD)
-    bar = tqdm(shard_states(preset, seed), total=shards, desc="captions", disable=not ranks.first)
-    for shard, state in enumerate(bar):
+    for shard, state in enumerate(tqdm(shard_states(preset, seed), total=shards, desc="captions")):
         generator = step_generator(seed, 3, shard)
         both = [caption(state, style=style, generator=generator) for style in ("short", "full")]
         ids.append(torch.stack([tokenizer.encode(c, max_tokens=preset.text.max_tokens)[0] for c in both], 1))
     return torch.cat(ids)
+
+
+def cache_captions(
+    preset: Preset, tokenizer: Tokenizer, out: Path, *, seed: int, ranks: Ranks = ALONE
+) -> Int[Tensor, "clips 2 l"]:
+    """draw_captions' ids, kept on disk; drawn again where they belong to other clips, words or lengths.
+
+    The first rank draws while the others wait.
+    """
+    path = out / "captions.safetensors"
+    made_for = {"clips": preset.clips, "seed": seed, "max_tokens": preset.text.max_tokens}
+    made_for["vocabulary_hash"] = tokenizer.vocabulary_hash
+    if ranks.first and not (path.exists() and load_tensors(path)[1] == made_for):
+        save_tensors(path, {"ids": draw_captions(preset, tokenizer, seed=seed).short()}, made_for)
+    ranks.wait()
+    return load_tensors(path)[0]["ids"].long()
 
 
 def captioned_losses(
@@ -227,7 +242,7 @@ def train_dit(
     """Stage two: text encoder and VideoDiT on cached latents, captions dropped at times, images among the videos."""
     tokenizer = Tokenizer()
     latents = cache_latents(preset, vae, out, seed=seed, device=device, ranks=ranks)
-    ids = cache_captions(preset, tokenizer, seed=seed, ranks=ranks).to(device)
+    ids = cache_captions(preset, tokenizer, out, seed=seed, ranks=ranks).to(device)
     torch.manual_seed(seed)
     model = TextToVideo(preset.dit, preset.text, len(tokenizer)).to(device)
     sampler = Pipeline(preset, vae, copy.deepcopy(model), tokenizer)

@@ -12,7 +12,7 @@ from sora_edu.dit import TextToVideo
 from sora_edu.errors import CheckpointError, InputError, TrainingError
 from sora_edu.guards import locked
 from sora_edu.pipeline import Pipeline
-from sora_edu.recipe import cache_captions, choose_preset, coin, draw_pool, shard_states, train
+from sora_edu.recipe import cache_captions, choose_preset, coin, draw_captions, draw_pool, shard_states, train
 from sora_edu.render import render
 from sora_edu.scaling import count_parameters
 from sora_edu.tokenizer import Tokenizer
@@ -230,8 +230,28 @@ def test_a_training_state_is_no_model(run):
         Pipeline.load(next(run.parent.glob("dit.state?.safetensors")))
 
 
-def test_captions_are_cached_in_both_forms_for_the_clips_that_are_drawn():
-    ids = cache_captions(MINI, Tokenizer(), seed=0)
+def test_captions_are_kept_on_disk_until_clips_or_words_change(tmp_path, monkeypatch):
+    drawn = []
+    real = recipe.draw_captions
+    monkeypatch.setattr(recipe, "draw_captions", lambda *a, seed: drawn.append(seed) or real(*a, seed=seed))
+    first, again = (cache_captions(MINI, Tokenizer(), tmp_path, seed=0) for _ in range(2))
+    assert drawn == [0] and torch.equal(first, again) and torch.equal(first, real(MINI, Tokenizer(), seed=0))
+    cache_captions(MINI, Tokenizer(), tmp_path, seed=1)
+    cache_captions(replace(MINI, clips=5), Tokenizer(), tmp_path, seed=1)
+    cache_captions(replace(MINI, clips=5), Tokenizer((*Tokenizer().vocabulary, "zebra")), tmp_path, seed=1)
+    assert drawn == [0, 1, 1, 1]
+
+
+def test_a_damaged_file_of_captions_is_named(tmp_path):
+    cache_captions(MINI, Tokenizer(), tmp_path, seed=0)
+    path = tmp_path / "captions.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match="captions.safetensors"):
+        cache_captions(MINI, Tokenizer(), tmp_path, seed=0)
+
+
+def test_captions_are_drawn_in_both_forms_for_the_clips_that_are_drawn():
+    ids = draw_captions(MINI, Tokenizer(), seed=0)
     assert ids.shape == (24, 2, 32)
     lengths = (ids != 0).sum(-1)
     assert (lengths[:, 1] > lengths[:, 0]).all()

@@ -120,7 +120,7 @@ def gather(pipe: Pipeline, out: Path, *, seed: int) -> Material:
     preset, device = pipe.preset, pipe.device
     vae = copy.deepcopy(pipe.vae)
     latents = cache_latents(preset, vae, out, seed=seed, device=device)
-    ids = cache_captions(preset, pipe.tokenizer, seed=seed).to(device)
+    ids = cache_captions(preset, pipe.tokenizer, out, seed=seed).to(device)
     generator = step_generator(seed, 6, 0)
     state = sample_state(HELD, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
     words = pipe.tokenizer.encode(caption(state, generator=generator), max_tokens=preset.text.max_tokens)[0]

@@ -8,17 +8,16 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from sora_edu.captions import caption
-from sora_edu.checkpoint import load_tensors, save_tensors
+from sora_edu.cached import cache_captions, cache_latents, draw_pool
+from sora_edu.checkpoint import save_tensors
 from sora_edu.config import PRESETS, Preset
 from sora_edu.distributed import ALONE, Ranks, started
 from sora_edu.dit import TextToVideo, VideoDiTBlock
@@ -32,9 +31,8 @@ from sora_edu.text import TextBlock
 from sora_edu.tokenizer import Tokenizer
 from sora_edu.training import Stage, autocast, can_compile, fit, step_generator
 from sora_edu.vae import ResBlock, VideoVAE, psnr, vae_loss
-from sora_edu.world import State, sample_state
+from sora_edu.world import sample_state
 
-SHARD = 500  # clips drawn and encoded at a time
 TRANSFORMER = (VideoDiTBlock, TextBlock)  # the blocks that are compiled, and sharded under FSDP2
 LONG = 1000  # steps from which a stage earns back its compilation, and its samples are worth measuring
 LOOK_PROMPTS = (
@@ -116,86 +114,6 @@ def save_look(video, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = torch.cat(list(video.clamp(-1, 1)), -2)  # c f (b h) w
     save_clip(rows[:, ::2], path.with_suffix(".strip.png"), scale=2)
-
-
-def shard_states(preset: Preset, seed: int) -> Iterator[State]:
-    """The states of the cached clips, shard by shard; they depend on the seed alone."""
-    for shard in range(-(-preset.clips // SHARD)):
-        count = min(SHARD, preset.clips - shard * SHARD)
-        generator = step_generator(seed, 2, shard)
-        yield sample_state(count, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
-
-
-def draw_pool(preset: Preset, *, seed: int, device: torch.device) -> UInt8[Tensor, "b 3 f h w"]:
-    """The first of the clips that will be cached, as bytes, on the device: a step takes rows of it and waits for none.
-
-    To draw new clips at every step would make a GPU wait: what one shows decides what is computed next.
-    """
-    few = replace(preset, clips=min(preset.pool, preset.clips))
-    bar = tqdm(shard_states(few, seed), total=-(-few.clips // SHARD), desc="pool", leave=False)
-    return torch.cat([((render(s.to(device), preset.world) + 1) * 127.5).round().byte() for s in bar])
-
-
-@torch.no_grad()
-def cache_latents(
-    preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device: torch.device, ranks: Ranks = ALONE
-) -> torch.Tensor:
-    """Encode all clips once, in half precision, and fit the latent's shift and scale on them; kept on disk.
-
-    The first rank encodes while the others wait.
-    """
-    path = out / "latents.safetensors"
-    if ranks.first and not path.exists():
-        latents = []
-        for state in tqdm(shard_states(preset, seed), total=-(-preset.clips // SHARD), desc="latents"):
-            with autocast(device):
-                parts = [vae.encoder(part)[0] for part in render(state.to(device), preset.world).split(100)]
-            latents.append(torch.cat(parts).float().cpu())
-        vae.fit_scale(torch.cat(latents[:8]))
-        mean, scale = vae.latent_mean.cpu(), vae.latent_scale.cpu()
-        latents = torch.cat([((z - mean) * scale).half() for z in latents])
-        save_tensors(
-            path,
-            {"latents": latents, "latent_mean": mean, "latent_scale": scale},
-            {"clips": preset.clips, "seed": seed},
-        )
-    ranks.wait()
-    tensors, meta = load_tensors(path)
-    if (meta["clips"], meta["seed"]) != (preset.clips, seed):
-        kept = f"clips={meta['clips']} and seed={meta['seed']}"
-        raise InputError(f"{path} holds the latents of {kept}; resume with these, or choose another --out")
-    frames, kept = preset.world.frames, 1 + preset.vae.ft * (tensors["latents"].shape[2] - 1)
-    if frames != kept:
-        raise InputError(f"{path} holds the latents of {kept} frames, not {frames}; resume with --frames {kept}")
-    vae.latent_mean.copy_(tensors["latent_mean"])
-    vae.latent_scale.copy_(tensors["latent_scale"])
-    return tensors["latents"].to(device)
-
-
-def draw_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int) -> Int[Tensor, "clips 2 l"]:
-    """Token ids of a short and a full caption for every cached clip, synonyms drawn."""
-    ids, shards = [], -(-preset.clips // SHARD)
-    for shard, state in enumerate(tqdm(shard_states(preset, seed), total=shards, desc="captions")):
-        generator = step_generator(seed, 3, shard)
-        both = [caption(state, style=style, generator=generator) for style in ("short", "full")]
-        ids.append(torch.stack([tokenizer.encode(c, max_tokens=preset.text.max_tokens)[0] for c in both], 1))
-    return torch.cat(ids)
-
-
-def cache_captions(
-    preset: Preset, tokenizer: Tokenizer, out: Path, *, seed: int, ranks: Ranks = ALONE
-) -> Int[Tensor, "clips 2 l"]:
-    """draw_captions' ids, kept on disk; drawn again where they belong to other clips, words or lengths.
-
-    The first rank draws while the others wait.
-    """
-    path = out / "captions.safetensors"
-    made_for = {"clips": preset.clips, "seed": seed, "max_tokens": preset.text.max_tokens}
-    made_for["vocabulary_hash"] = tokenizer.vocabulary_hash
-    if ranks.first and not (path.exists() and load_tensors(path)[1] == made_for):
-        save_tensors(path, {"ids": draw_captions(preset, tokenizer, seed=seed).short()}, made_for)
-    ranks.wait()
-    return load_tensors(path)[0]["ids"].long()
 
 
 def captioned_losses(

@@ -5,15 +5,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sora_edu import config, recipe, training
+from sora_edu import cached, config, recipe, training
 from sora_edu.checkpoint import load_tensors
 from sora_edu.config import COMPACT, DiTConfig, TextConfig, VAEConfig
 from sora_edu.dit import TextToVideo
 from sora_edu.errors import CheckpointError, InputError, TrainingError
 from sora_edu.guards import locked
 from sora_edu.pipeline import Pipeline
-from sora_edu.recipe import cache_captions, choose_preset, coin, draw_captions, draw_pool, shard_states, train
-from sora_edu.render import render
+from sora_edu.recipe import choose_preset, coin, train
 from sora_edu.scaling import count_parameters
 from sora_edu.tokenizer import Tokenizer
 from sora_edu.vae import VideoVAE
@@ -100,6 +99,7 @@ def test_a_pool_of_clips_and_weights_in_bf16(monkeypatch, tmp_path):
     preset = replace(MINI, pool=1000, half=True)
     monkeypatch.setitem(config.PRESETS, "gpu", preset)
     monkeypatch.setattr(recipe, "sample_state", once_a_shard := Counted(recipe.sample_state))
+    monkeypatch.setattr(cached, "sample_state", once_a_shard)
     path = train("gpu", tmp_path / "a", compile=False)
     assert once_a_shard.calls == 4  # the held-out clips, the pool, latents and captions: no step draws any
     tensors = load_tensors(path)[0]
@@ -166,17 +166,6 @@ class Counted:
         return self.function(*arguments, **options)
 
 
-def test_the_pool_is_the_first_cached_clips_within_half_a_step_of_a_byte():
-    clips = render(next(shard_states(MINI, 3)), MINI.world)
-    pool = draw_pool(replace(MINI, pool=9), seed=3, device=torch.device("cpu"))
-    assert pool.dtype == torch.uint8 and len(pool) == 9
-    # how many are drawn at a time decides what is drawn
-    few = render(next(shard_states(replace(MINI, clips=9), 3)), MINI.world)
-    assert (pool.float() / 127.5 - 1 - few).abs().max() <= 0.5001 / 127.5
-    whole = draw_pool(replace(MINI, pool=1000), seed=3, device=torch.device("cpu"))
-    assert (whole.float() / 127.5 - 1 - clips).abs().max() <= 0.5001 / 127.5
-
-
 def test_the_compact_checkpoint_has_at_most_48_megabytes():
     with torch.device("meta"):
         vae, model = VideoVAE(COMPACT.vae), TextToVideo(COMPACT.dit, COMPACT.text, len(Tokenizer()))
@@ -228,34 +217,6 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path):
 def test_a_training_state_is_no_model(run):
     with pytest.raises(CheckpointError, match="it is a training state; use model.safetensors"):
         Pipeline.load(next(run.parent.glob("dit.state?.safetensors")))
-
-
-def test_captions_are_kept_on_disk_until_clips_or_words_change(tmp_path, monkeypatch):
-    drawn = []
-    real = recipe.draw_captions
-    monkeypatch.setattr(recipe, "draw_captions", lambda *a, seed: drawn.append(seed) or real(*a, seed=seed))
-    first, again = (cache_captions(MINI, Tokenizer(), tmp_path, seed=0) for _ in range(2))
-    assert drawn == [0] and torch.equal(first, again) and torch.equal(first, real(MINI, Tokenizer(), seed=0))
-    cache_captions(MINI, Tokenizer(), tmp_path, seed=1)
-    cache_captions(replace(MINI, clips=5), Tokenizer(), tmp_path, seed=1)
-    cache_captions(replace(MINI, clips=5), Tokenizer((*Tokenizer().vocabulary, "zebra")), tmp_path, seed=1)
-    assert drawn == [0, 1, 1, 1]
-
-
-def test_a_damaged_file_of_captions_is_named(tmp_path):
-    cache_captions(MINI, Tokenizer(), tmp_path, seed=0)
-    path = tmp_path / "captions.safetensors"
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(CheckpointError, match="captions.safetensors"):
-        cache_captions(MINI, Tokenizer(), tmp_path, seed=0)
-
-
-def test_captions_are_drawn_in_both_forms_for_the_clips_that_are_drawn():
-    ids = draw_captions(MINI, Tokenizer(), seed=0)
-    assert ids.shape == (24, 2, 32)
-    lengths = (ids != 0).sum(-1)
-    assert (lengths[:, 1] > lengths[:, 0]).all()
-    assert sum(len(state) for state in shard_states(MINI, 0)) == 24
 
 
 def test_unknown_presets_and_replaced_lengths():

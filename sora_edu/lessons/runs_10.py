@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from PIL import Image as Pillow
 from torch import Tensor, nn
 
+from sora_edu.cached import cache_captions, cache_latents
 from sora_edu.captions import caption
 from sora_edu.checkpoint import verify, write_atomically
 from sora_edu.dit import TextToVideo
@@ -33,14 +34,7 @@ from sora_edu.flow import interpolate, shift_times, velocity_target
 from sora_edu.guards import locked
 from sora_edu.media import to_uint8
 from sora_edu.pipeline import Pipeline
-from sora_edu.recipe import (
-    TRANSFORMER,
-    cache_captions,
-    cache_latents,
-    captioned_losses,
-    compile_blocks,
-    should_compile,
-)
+from sora_edu.recipe import TRANSFORMER, captioned_losses, compile_blocks, should_compile
 from sora_edu.render import render
 from sora_edu.shapes import Latent, Video
 from sora_edu.track import track

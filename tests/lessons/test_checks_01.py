@@ -3,17 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from verdicts import says
 
 from sora_edu.lessons import checks_01 as checks
 from sora_edu.motions import least_squares
 from sora_edu.paths import TICKS
-
-
-def says(result, *parts: str) -> bool:
-    """True where a verdict is "not right yet" and its text holds every part."""
-    assert not result and result.verdict == "not right yet", result
-    assert all(part in result.text for part in parts), result
-    return True
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,11 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
+from verdicts import says
 
 from sora_edu.lessons import checks_03 as checks
 from sora_edu.patches import patchify
 from sora_edu.spacetime import flat_frame_tokens, patchify_video, sliding_tubelets
-
-
-def says(result, *parts: str) -> bool:
-    """True where a verdict is "not right yet" and its text holds every part."""
-    assert not result and result.verdict == "not right yet", result
-    assert all(part in result.text for part in parts), result
-    return True
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from verdicts import says
 
 from sora_edu.config import WorldConfig
 from sora_edu.lessons import checks_05 as checks
 from sora_edu.render import render
 from sora_edu.world import sample_state
-
-
-def says(result, *parts: str) -> bool:
-    """True where a verdict is "not right yet" and its text holds every part."""
-    assert not result and result.verdict == "not right yet", result
-    assert all(part in result.text for part in parts), result
-    return True
-
 
 TABLE = {
     1e-5: {"psnr": 21.0, "reach": 14.0, "nats": 30.0},

@@ -5,19 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from verdicts import says
 
 from sora_edu.lessons import checks_06 as checks
 from sora_edu.noising import alpha_bars, linear_betas
 from sora_edu.noising import q_sample as package_q_sample
 
 LINEAR = alpha_bars(linear_betas())
-
-
-def says(result, *parts: str) -> bool:
-    """True where a verdict is "not right yet" and its text holds every part."""
-    assert not result and result.verdict == "not right yet", result
-    assert all(part in result.text for part in parts), result
-    return True
 
 
 @pytest.mark.parametrize(

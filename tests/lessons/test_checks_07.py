@@ -5,16 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from verdicts import says
 
 from sora_edu import flow, sampling
 from sora_edu.lessons import checks_07 as checks
-
-
-def says(result, *parts: str) -> bool:
-    """True where a verdict is "not right yet" and its text holds every part."""
-    assert not result and result.verdict == "not right yet", result
-    assert all(part in result.text for part in parts), result
-    return True
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,11 @@ import pytest
 import torch
 from einops import rearrange
 from torch.nn import functional as F
+from verdicts import says
 
 from sora_edu.attention import attend
 from sora_edu.image_dit import DiTBlock
 from sora_edu.lessons import checks_08 as checks
-
-
-def says(result, *parts: str) -> bool:
-    """True where a verdict is "not right yet" and its text holds every part."""
-    assert not result and result.verdict == "not right yet", result
-    assert all(part in result.text for part in parts), result
-    return True
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from verdicts import says
 
 from sora_edu.guidance import guided
 from sora_edu.lessons import checks_09 as checks
-
-
-def says(result, *parts: str) -> bool:
-    """True where a verdict is "not right yet" and its text holds every part."""
-    assert not result and result.verdict == "not right yet", result
-    assert all(part in result.text for part in parts), result
-    return True
-
 
 RIGHT = {"plain": 1, "ignores": 0, "w": 2, "guided_passes": 50, "plain_passes": 25, "equal_steps": 25}
 

@@ -7,16 +7,10 @@ import pytest
 import torch
 from scipy.stats import kendalltau
 from torch import nn
+from verdicts import says
 
 from sora_edu.lessons import checks_10 as checks
 from sora_edu.lessons.bugs_10 import BUGS, PATIENTS
-
-
-def says(result, *parts: str) -> bool:
-    """True where a verdict is "not right yet" and its text holds every part."""
-    assert not result and result.verdict == "not right yet", result
-    assert all(part in result.text for part in parts), result
-    return True
 
 
 @pytest.mark.parametrize(

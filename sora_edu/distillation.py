@@ -39,7 +39,7 @@ from sora_edu.world import sample_state
 STRIDES = 4  # steps of the student
 STEPS = 24  # steps of the teacher's walk, six a stride
 SHARD = 256  # walks recorded at a time
-STUDENT_TRAIN = TrainConfig(steps=4000, batch=16, lr=3e-4, muon_lr=1e-3, warmup=50, decay=0.8, ema=0.995)
+STUDENT_TRAIN = TrainConfig(steps=8000, batch=16, lr=3e-4, muon_lr=1e-3, warmup=50, decay=0.8, ema=0.995)
 
 
 @torch.no_grad()

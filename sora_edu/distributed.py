@@ -101,7 +101,7 @@ def choose_device(device: str | None, *, world: int = 1, local: int = 0) -> torc
             torch.empty(1, device=chosen)
         except (RuntimeError, AssertionError) as error:
             why = str(error).splitlines()[0].rstrip(".")
-            raise InputError(f"--device {device} cannot be used here ({why}); use cpu, or leave it out") from error
+            raise InputError(f"--device {chosen} cannot be used here ({why}); use cpu, or leave it out") from error
         return chosen
     if chosen.type not in ("cpu", "cuda") or chosen.index is not None:
         raise InputError(f"--device {chosen} cannot be used by several processes; use cpu, or cuda for a GPU each")

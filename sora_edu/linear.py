@@ -19,11 +19,13 @@ MOST_SCORES = 2**24  # 64 MiB of them; beyond, what holds no scores is worth mor
 
 def onednn_is_faster(processor: str | None = None) -> bool:
     """Whether fp32 products gain from oneDNN: AVX-512 on an AMD ``processor`` (this one), in a torch built with MKL."""
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    if not (both and torch.backends.cpu.get_cpu_capability() == "AVX512"):
+        return False
     if processor is None:
         told = Path("/proc/cpuinfo")  # Linux; elsewhere Python knows the maker
         processor = told.read_text() if told.exists() else platform.processor()
-    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    return both and "AuthenticAMD" in processor and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return "AuthenticAMD" in processor
 
 
 ONEDNN_IS_FASTER = onednn_is_faster()

@@ -51,14 +51,18 @@ def should_compile(steps: int, wish: bool | None) -> bool:
 
 
 def compile_blocks(module: torch.nn.Module, block_types: tuple[type, ...], *, mode: str | None = None) -> None:
-    """Compile every block of these types in place; each has static shapes, so each compiles once per batch shape.
+    """Compile every block of these types in place.
 
     mode is torch.compile's: "reduce-overhead" records CUDA graphs, one launch for all kernels of a block.
     """
+    compile_each([block for block in module.modules() if isinstance(block, block_types)], mode=mode)
+
+
+def compile_each(blocks: list[nn.Module], *, mode: str | None = None) -> None:
+    """Compile blocks in place; each has static shapes, so each compiles once per batch shape."""
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    for block in module.modules():
-        if isinstance(block, block_types):
-            block.compile(dynamic=False, mode=mode)
+    for block in blocks:
+        block.compile(dynamic=False, mode=mode)
 
 
 def train_vae(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from sora_edu.bench.rounds import Contestant
+from sora_edu.bench.rounds import Contestant, do_nothing, time_calls
 from sora_edu.linear import Linear
 from sora_edu.training import can_compile, fast_bf16
 
@@ -60,6 +60,11 @@ def describe(device: torch.device) -> dict:
     }
 
 
+def settler(device: torch.device) -> Callable[[], object]:
+    """What to call so that all that was asked of a device is done."""
+    return torch.cuda.synchronize if device.type == "cuda" else do_nothing
+
+
 def matmul(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[], torch.Tensor]:
     """A product of two square matrices, into memory that is already there."""
     generator = torch.Generator(device).manual_seed(0)
@@ -77,20 +82,13 @@ def layer_matmul(side: int, dtype: torch.dtype, device: torch.device) -> Callabl
 
 def matmul_peak(dtype: torch.dtype, device: torch.device, *, sides: tuple[int, ...] = MATMUL_SIDES) -> Contestant:
     """The square product with the most FLOP/s, a contestant as the others: the ceiling that shares refer to."""
-    settle = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     best, rate = None, 0.0
     for side, make in product(sides, (matmul, layer_matmul)):
         run, flops = make(side, dtype, device), 2 * side**3
         run()
-        times = []
-        for _ in range(5):
-            settle()
-            started = time.perf_counter()
-            run()
-            settle()
-            times.append(time.perf_counter() - started)
-        if flops / min(times) > rate:
-            rate = flops / min(times)
+        seconds = min(time_calls(run, 1, clock=time.perf_counter, settle=settler(device)) for _ in range(5))
+        if flops / seconds > rate:
+            rate = flops / seconds
             name = f"matmul {str(dtype).removeprefix('torch.').replace('float32', 'fp32').replace('bfloat16', 'bf16')}"
             best = Contestant(name, run, flops=flops, work=1, unit="product", peak=name)
     return best

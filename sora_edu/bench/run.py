@@ -11,9 +11,9 @@ import warnings
 import torch
 
 from sora_edu.bench.floors import judge_all
-from sora_edu.bench.machine import keep_memory, other_cpu_seconds, peak_memory
+from sora_edu.bench.machine import keep_memory, other_cpu_seconds, peak_memory, settler
 from sora_edu.bench.report import contestant_figures, outcome_figures
-from sora_edu.bench.rounds import LEAST_ROUNDS, Contestant, do_nothing, run_rounds, warm_up
+from sora_edu.bench.rounds import LEAST_ROUNDS, Contestant, run_rounds, warm_up
 from sora_edu.bench.suites import SUITES
 from sora_edu.bench.transformers import Suite
 from sora_edu.errors import InputError
@@ -51,8 +51,8 @@ def run_suite(
 ) -> dict:
     """Run one suite and return its figures. ``smoke``: tiny sizes and two rounds, to see that all runs; judges nothing.
 
-    Raises InputError for an unknown suite, fewer rounds than seven, another device than cpu or
-    cuda, or peers that are not installed.
+    Raises InputError for an unknown suite, fewer rounds than seven, another device than cpu or cuda, or peers
+    that are not installed.
     """
     if name not in SUITES:
         raise InputError(f"suite {name!r} is unknown; use one of {', '.join(SUITES)}")
@@ -62,7 +62,7 @@ def run_suite(
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device {device} cannot be timed here, for nothing waits for it; use cpu or cuda")
     keep_memory()
-    settle = torch.cuda.synchronize if device.type == "cuda" else do_nothing
+    settle = settler(device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peers' own, about their past and future
         suite = SUITES[name](device, smoke)

@@ -13,6 +13,7 @@ from sora_edu.config import TrainConfig
 from sora_edu.flow import flow_loss
 from sora_edu.guidance import guided
 from sora_edu.optimiser import make_optimisers
+from sora_edu.recipe import compile_each
 from sora_edu.sampling import euler
 from sora_edu.scaling import count_parameters, flops
 from sora_edu.text import TextState
@@ -35,13 +36,6 @@ def adamw(module: nn.Module, fused: bool | None) -> list[torch.optim.Optimizer]:
 def muon(module: nn.Module, fused: bool | None) -> list[torch.optim.Optimizer]:
     """Muon and fused AdamW, as the tiny preset trains."""
     return make_optimisers(module, TrainConfig(steps=1, batch=1, lr=RATE, muon_lr=RATE))
-
-
-def compile_each(blocks: list[nn.Module]) -> None:
-    """Compile blocks in place with static shapes, as our own training does."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    for block in blocks:
-        block.compile(dynamic=False)
 
 
 def trained(

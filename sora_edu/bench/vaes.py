@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from sora_edu.bench.models import seeded
 from sora_edu.bench.peers import peer_package
 from sora_edu.bench.rounds import Contestant
-from sora_edu.bench.steps import compile_each, forward_macs, trained
+from sora_edu.bench.steps import forward_macs, trained
 from sora_edu.config import TINY, VAEConfig, WorldConfig
+from sora_edu.recipe import compile_each
 from sora_edu.render import render
 from sora_edu.scaling import count_parameters, flops
 from sora_edu.shapes import Latent, Video

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sora_edu.errors import InputError
-from sora_edu.linear import Linear, fused_attention
 from sora_edu.positions import apply_rope
 from sora_edu.shapes import Grid, Tokens
 
@@ -26,7 +25,7 @@ def attend(
     Short sequences on a CPU take the plain product: the fused kernel's bf16 backward is slower below 1,000 tokens.
     """
     if q.device.type != "cpu" or k.shape[-2] > 1000:
-        return fused_attention(q, k, v, mask=mask)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
@@ -59,7 +58,7 @@ class SelfAttention(nn.Module):
                 f"d={d} is not a multiple of heads={heads}; use d={max(1, d // heads) * heads} or other heads"
             )
         self.heads = heads
-        self.qkv, self.out = Linear(d, 3 * d), Linear(d, d)
+        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
         self.norm_q, self.norm_k = HeadNorm(d // heads), HeadNorm(d // heads)
 
     def forward(
@@ -80,7 +79,7 @@ class CrossAttention(nn.Module):
                 f"d={d} is not a multiple of heads={heads}; use d={max(1, d // heads) * heads} or other heads"
             )
         self.heads = heads
-        self.q, self.kv, self.out = Linear(d, d), Linear(d_context, 2 * d), Linear(d, d)
+        self.q, self.kv, self.out = nn.Linear(d, d), nn.Linear(d_context, 2 * d), nn.Linear(d, d)
         self.norm_q, self.norm_k = HeadNorm(d // heads), HeadNorm(d // heads)
 
     def forward(

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from sora_edu.attention import CrossAttention, SelfAttention
 from sora_edu.config import DiTConfig, TextConfig
-from sora_edu.linear import Linear
 from sora_edu.positions import rope_nd, sincos_nd
 from sora_edu.shapes import Grid, Latent, Times, Tokens
 from sora_edu.spacetime import patchify_video, token_grid, unpatchify_video
@@ -44,7 +43,7 @@ class VideoDiTBlock(nn.Module):
         d, hidden = config.width, int(config.mlp_ratio * config.width)
         self.attention = SelfAttention(d, config.heads)
         self.cross = CrossAttention(d, config.heads, config.text_width)
-        self.mlp = nn.Sequential(Linear(d, hidden), nn.GELU(approximate="tanh"), Linear(hidden, d))
+        self.mlp = nn.Sequential(nn.Linear(d, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, d))
         self.norm_cross = nn.LayerNorm(d)
         self.table = nn.Parameter(torch.zeros(6, d))
         nn.init.zeros_(self.cross.out.weight)

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from sora_edu.attention import attend
 from sora_edu.dit import modulate, timestep_embedding
 from sora_edu.errors import InputError
-from sora_edu.linear import Linear
 from sora_edu.patches import PatchEmbed, unpatchify
 from sora_edu.positions import sincos_nd
 from sora_edu.shapes import Image, Times, Tokens, check_divisible
@@ -115,7 +114,7 @@ class PlainAttention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.qkv, self.out = Linear(width, 3 * width), Linear(width, width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tokens) -> Tokens:
         q, k, v = rearrange(self.qkv(x), "b n (three heads dh) -> three b heads n dh", three=3, heads=self.heads)
@@ -132,7 +131,7 @@ class DiTBlock(nn.Module):
         super().__init__()
         hidden = int(mlp_ratio * width)
         self.attention = PlainAttention(width, heads)
-        self.mlp = nn.Sequential(Linear(width, hidden), nn.GELU(approximate="tanh"), Linear(hidden, width))
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
         self.modulation = nn.Linear(width, 6 * width)
         start_at_zero(self.modulation)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from sora_edu.bench.linear import Linear
 from sora_edu.bench.rounds import Contestant, do_nothing, time_calls
-from sora_edu.linear import Linear
 from sora_edu.training import can_compile, fast_bf16
 
 MATMUL_SIDES = (512, 1024, 1536, 2048)
@@ -74,7 +74,7 @@ def matmul(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[], 
 
 
 def layer_matmul(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[], torch.Tensor]:
-    """The same as our linear layers multiply, which may be another library."""
+    """The same product as a convolution, which torch may hand to another library."""
     layer = Linear(side, side, bias=False, dtype=dtype, device=device).requires_grad_(False)
     x = torch.randn(side, side, device=device).to(dtype)
     return lambda: layer(x)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from sora_edu.bench.linear import swap_linear
 from sora_edu.config import DiTConfig
 from sora_edu.dit import VideoDiT
 from sora_edu.image_dit import ImageDiT, ImageDiTConfig
-from sora_edu.linear import Linear
 from sora_edu.shapes import Grid, Latent, Times
 from sora_edu.text import TextState
 
@@ -115,14 +115,12 @@ def image_dit(size: Size) -> Model:
     return Model(module, velocity, list(module.blocks))
 
 
-def with_our_linear(build: Callable[[Size], Model]) -> Callable[[Size], Model]:
-    """Another's model whose linear layers multiply as ours do: what remains of a ratio is the model's own."""
+def with_onednn(build: Callable[[Size], Model]) -> Callable[[Size], Model]:
+    """The same model with ``bench.linear`` in it: another library multiplies, nothing else changes."""
 
     def rebuilt(size: Size) -> Model:
         model = build(size)
-        for layer in model.module.modules():
-            if type(layer) is nn.Linear:
-                layer.__class__ = Linear
+        swap_linear(model.module)
         return model
 
     return rebuilt

@@ -12,7 +12,7 @@ import torch
 
 from sora_edu.bench.floors import Comparison
 from sora_edu.bench.machine import MATMUL_SIDES, matmul_peak
-from sora_edu.bench.models import SMOKE, Size, class_dit, image_dit, video_dit, with_our_linear
+from sora_edu.bench.models import SMOKE, Size, class_dit, image_dit, video_dit, with_onednn
 from sora_edu.bench.peers import check_peers, cogvideox, latte, ltx, textbook_dit, unet_3d, unfused_dit, wan
 from sora_edu.bench.rounds import Contestant, Rounds
 from sora_edu.bench.steps import clip_contestant, muon, step_contestant
@@ -21,7 +21,7 @@ from sora_edu.pipeline import Pipeline
 from sora_edu.training import can_compile, fast_bf16
 
 FP32, BF16 = "matmul fp32", "matmul bf16"
-LINEAR = "our linear layers"
+LINEAR = "oneDNN linear layers"
 Maker = Callable[[], Contestant]
 
 
@@ -79,18 +79,20 @@ def step_suite(device: torch.device, smoke: bool) -> Suite:
     makers = matmuls(device, smoke)
     makers |= eager("ours", class_dit, fused=True) | quick("ours, fast", class_dit)
     makers |= eager("ours, one clip", class_dit, one, fused=True)
+    makers |= eager(f"ours, {LINEAR}", with_onednn(class_dit), fused=True)
+    makers |= eager(f"ours with text, {LINEAR}", with_onednn(video_dit), fused=True)
     makers |= eager("ours, 32 clips", class_dit, many, fused=True) | quick("ours, fast, 32 clips", class_dit, many)
     makers |= eager("lesson's DiT", image_dit, fused=True)
     makers |= eager("textbook DiT", textbook_dit) | eager("textbook DiT, fused AdamW", textbook_dit, fused=True)
     makers |= eager("textbook DiT, one clip", textbook_dit, one)
-    makers |= eager(f"textbook DiT, {LINEAR}", with_our_linear(textbook_dit))
+    makers |= eager(f"textbook DiT, {LINEAR}", with_onednn(textbook_dit))
     makers |= quick("textbook DiT, fast", textbook_dit) | quick("textbook DiT, fast, plain attention", unfused_dit)
     makers |= eager("ours with text", video_dit, fused=True) | quick("ours with text, fast", video_dit)
     makers |= eager("ours with text, one clip", video_dit, one, fused=True)
     makers |= quick("ours with text, fast, Muon", video_dit, optimisers=muon)
     for name, (build, _, _) in PEERS.items():
         makers |= eager(name, build) | eager(f"{name}, one clip", build, one) | quick(f"{name}, fast", build)
-        makers |= eager(f"{name}, {LINEAR}", with_our_linear(build))
+        makers |= eager(f"{name}, {LINEAR}", with_onednn(build))
     about = f"training step, width {size.width}, depth {size.depth}, {size.tokens} tokens, batch {size.batch}"
     return Suite(makers, [*label_comparisons(), *text_comparisons()], about=about)
 
@@ -100,7 +102,7 @@ def label_comparisons() -> list[Comparison]:
     return [
         Comparison("fp32, against a textbook DiT with default AdamW", "ours", "textbook DiT", 0.95, 0.80),
         Comparison("the same, both with fused AdamW", "ours", "textbook DiT, fused AdamW"),
-        Comparison(f"the same, default AdamW, {LINEAR} in both", "ours", f"textbook DiT, {LINEAR}"),
+        Comparison(f"the same, default AdamW, {LINEAR} in both", f"ours, {LINEAR}", f"textbook DiT, {LINEAR}"),
         Comparison("the same, default AdamW, one clip a step", "ours, one clip", "textbook DiT, one clip"),
         Comparison("bf16 and compiled, against the same in fp32 eager", "ours, fast", "ours", 0.55, 0.40),
         Comparison("bf16 and compiled, against that DiT with the same", "ours, fast", "textbook DiT, fast", 0.85, 0.65),
@@ -116,7 +118,9 @@ def text_comparisons() -> list[Comparison]:
     """Models that read a prompt."""
     with_text, ours = "with text, fp32 eager, against", "ours with text"
     comparisons = [Comparison(f"{with_text} {name}", ours, name, floor, aim) for name, (_, floor, aim) in PEERS.items()]
-    comparisons += [Comparison(f"{with_text} {name} with {LINEAR}", ours, f"{name}, {LINEAR}") for name in PEERS]
+    comparisons += [
+        Comparison(f"{with_text} {name}, {LINEAR} in both", f"{ours}, {LINEAR}", f"{name}, {LINEAR}") for name in PEERS
+    ]
     comparisons += [
         Comparison(f"{with_text} {name}, one clip a step", f"{ours}, one clip", f"{name}, one clip") for name in PEERS
     ]

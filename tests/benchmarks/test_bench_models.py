@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from sora_edu.bench.linear import Linear
 from sora_edu.bench.models import (
     SMOKE,
     Model,
@@ -16,13 +17,12 @@ from sora_edu.bench.models import (
     seeded,
     sparse_dit,
     video_dit,
-    with_our_linear,
+    with_onednn,
 )
 from sora_edu.bench.run import run_suite
 from sora_edu.bench.steps import adamw, clip_contestant, forward_macs, muon, step_contestant, trained
 from sora_edu.dit import VideoDiTBlock
 from sora_edu.errors import InputError
-from sora_edu.linear import Linear
 from sora_edu.scaling import count_macs, count_parameters, flops
 from sora_edu.sparse import WindowAttention
 
@@ -82,7 +82,7 @@ def test_one_window_over_the_whole_grid_is_full_attention():
     assert ours.abs().max() > 0.01 and torch.allclose(ours, theirs, atol=1e-4)
 
 
-def test_our_linear_layers_in_anothers_model_change_how_it_multiplies_and_nothing_else():
+def test_other_linear_layers_in_a_model_change_how_it_multiplies_and_nothing_else():
     class Other(nn.Module):
         def __init__(self):
             super().__init__()
@@ -91,7 +91,7 @@ def test_our_linear_layers_in_anothers_model_change_how_it_multiplies_and_nothin
     def build(size):
         return Model(Other(), lambda module, x_t, t, text: module.layers(x_t))
 
-    before, after = (built(b).module for b in (build, with_our_linear(build)))
+    before, after = (built(b).module for b in (build, with_onednn(build)))
     assert [type(part) for part in after.layers.modules() if isinstance(part, nn.Linear)] == [Linear, Linear]
     assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     x = torch.randn(3, 4)

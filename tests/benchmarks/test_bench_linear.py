@@ -6,14 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from sora_edu import linear
-from sora_edu.linear import Linear, fused_attention, onednn_is_faster
+from sora_edu.bench import linear
+from sora_edu.bench.linear import Linear, swap_linear
 
 
 @pytest.fixture(autouse=True)
 def by_convolution(monkeypatch):
-    """On every machine, however small the product."""
-    monkeypatch.setattr(linear, "ONEDNN_IS_FASTER", True)
+    """However small the product."""
     monkeypatch.setattr(linear, "LEAST_WORK", 1)
 
 
@@ -82,9 +81,6 @@ def test_other_precisions_devices_and_small_products_go_the_ordinary_way(convolu
     assert not convolutions
     Linear(5, 7)(torch.randn(3, 5))
     assert len(convolutions) == 1
-    monkeypatch.setattr(linear, "ONEDNN_IS_FASTER", False)
-    Linear(5, 7)(torch.randn(3, 5))
-    assert len(convolutions) == 1
 
 
 def test_wrong_widths_are_refused_and_named():
@@ -99,46 +95,14 @@ def test_it_compiles_whole():
     torch.testing.assert_close(torch.compile(ours, backend="aot_eager", fullgraph=True)(x), theirs(x))
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(("batch", "heads", "n", "m"), [(2, 3, 5, 7), (1, 1, 4, 4), (3, 1, 1, 6)])
-def test_attention_head_by_head_is_torchs_in_values_and_gradients(batch, heads, n, m, masked, convolutions):
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(batch, heads, size, 8, requires_grad=True) for size in (n, m, m))
-    mask = None
-    if masked:
-        mask = torch.rand(batch, 1, n, m) > 0.5
-        mask[..., 0] = True  # everybody may look at somebody
-    ours = fused_attention(q, k, v, mask=mask)
-    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    torch.testing.assert_close(ours, theirs)
-    gradients = [torch.autograd.grad(y.square().sum(), (q, k, v)) for y in (ours, theirs)]
-    torch.testing.assert_close(*gradients)
-    assert len(convolutions) == 2 * batch * heads
+def test_a_swap_changes_plain_linear_layers_and_no_others():
+    class Special(nn.Linear):
+        pass
 
-
-def test_attention_with_many_scores_holds_none(convolutions, monkeypatch):
-    q = torch.randn(2, 3, 4, 8)
-    monkeypatch.setattr(linear, "MOST_SCORES", 2 * 3 * 4 * 4 - 1)
-    fused_attention(q, q, q)
-    assert not convolutions
-    monkeypatch.setattr(linear, "MOST_SCORES", 2 * 3 * 4 * 4)
-    fused_attention(q, q, q)
-    assert len(convolutions) == 2 * 2 * 3
-
-
-@pytest.mark.parametrize(
-    ("processor", "capability", "mkl", "faster"),
-    [
-        ("vendor_id : AuthenticAMD", "AVX512", True, True),
-        ("AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD", "AVX512", True, True),
-        ("vendor_id : AuthenticAMD", "AVX2", True, False),
-        ("vendor_id : AuthenticAMD", "AVX512", False, False),
-        ("vendor_id : GenuineIntel", "AVX512", True, False),
-        ("arm", "DEFAULT", False, False),
-    ],
-)
-def test_only_amd_with_avx512_and_mkl_takes_the_other_way(processor, capability, mkl, faster, monkeypatch):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert onednn_is_faster(processor) is faster
+    model = nn.Sequential(nn.Linear(5, 5), nn.Sequential(nn.Linear(5, 5)), Special(5, 5), nn.LayerNorm(5))
+    names, x = list(model.state_dict()), torch.randn(3, 5)
+    before = model(x)
+    swap_linear(model)
+    assert [type(part) for part in model] == [Linear, nn.Sequential, Special, nn.LayerNorm]
+    assert type(model[1][0]) is Linear and list(model.state_dict()) == names
+    torch.testing.assert_close(model(x), before)

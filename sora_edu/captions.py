@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import torch
 
-from sora_edu.config import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 from sora_edu.errors import InputError
+from sora_edu.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 from sora_edu.world import State
 
 STYLES = ("short", "full")
@@ -103,7 +103,7 @@ class Thing(NamedTuple):
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a caption says, in the names of ``config``: None, or no pan, for what it does not say."""
+    """What a caption says, in the names of ``vocabulary``: None, or no pan, for what it does not say."""
 
     scene: str = "single"
     background: str | None = None

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from sora_edu.captions import Parsed, described, write
-from sora_edu.config import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES, WorldConfig
+from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError
 from sora_edu.pipeline import Pipeline
 from sora_edu.render import render
 from sora_edu.track import Track, track, velocity_error
 from sora_edu.vae import psnr
+from sora_edu.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 from sora_edu.world import State, cat_states, sample_state
 
 SPLITS = ("seen", "heldout", "pairs")

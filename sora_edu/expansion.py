@@ -8,7 +8,9 @@ from itertools import product
 import torch
 
 from sora_edu.captions import Parsed, Thing, parse_caption, write
-from sora_edu.config import (
+from sora_edu.errors import PromptError
+from sora_edu.tokenizer import check_prompt
+from sora_edu.vocabulary import (
     BACKGROUNDS,
     COLOURS,
     HELD_OUT_COLOUR_MOTION,
@@ -17,8 +19,6 @@ from sora_edu.config import (
     SHAPES,
     SIZES,
 )
-from sora_edu.errors import PromptError
-from sora_edu.tokenizer import check_prompt
 from sora_edu.world import PAIR_MOTIONS, PAN_MOTIONS
 
 # What each scene has room for: the motions and sizes of each of its objects, as the world draws them.

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sora_edu.config import MOTIONS
+from sora_edu.vocabulary import MOTIONS
 
 NOTHING, UNCLEAR = -1, -2  # what an index says where it names nothing
 

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sora_edu.config import SHAPES, SIZES
 from sora_edu.motions import UNCLEAR
 from sora_edu.paths import RADIUS
 from sora_edu.render import coverage
+from sora_edu.vocabulary import SHAPES, SIZES
 
 # The area that each shape covers at radius 1, and so the radius that it must have to cover a measured area.
 AREA = {

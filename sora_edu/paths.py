@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sora_edu.config import MOTIONS, SHAPES, SIZES
+from sora_edu.vocabulary import MOTIONS, SHAPES, SIZES
 
 TICKS = 16.0  # duration of a clip
 RADIUS = {"small": 3.6, "medium": 5.2, "large": 7.2}

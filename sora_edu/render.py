@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sora_edu.config import SHAPES, WorldConfig
+from sora_edu.config import WorldConfig
+from sora_edu.vocabulary import SHAPES
 from sora_edu.world import State
 
 COLOUR_RGB = {

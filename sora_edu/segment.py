@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sora_edu.config import BACKGROUNDS, COLOURS
 from sora_edu.motions import NOTHING, UNCLEAR
 from sora_edu.paths import TICKS
 from sora_edu.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_DEPTH, STRIPE_PERIOD
+from sora_edu.vocabulary import BACKGROUNDS, COLOURS
 
 
 @dataclass(frozen=True)

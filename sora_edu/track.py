@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sora_edu.config import COLOURS, MOTIONS, SCENES, SHAPES
 from sora_edu.errors import InputError
 from sora_edu.motions import NOTHING, UNCLEAR, fit_collision, fit_motion, growth
 from sora_edu.outline import AREA, behind_bar, measure, read_shape, read_size
 from sora_edu.paths import TICKS
 from sora_edu.segment import segment
+from sora_edu.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES
 
 BATCH = 64  # clips read at a time
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from sora_edu import plotting
 from sora_edu.captions import prompt_for
 from sora_edu.claims import BADGES, Claim, draw_slips, is_sentence, read_slips, take_slips
-from sora_edu.config import COLOURS, MOTIONS, SHAPES, SIZES, WorldConfig
+from sora_edu.config import WorldConfig
 from sora_edu.errors import SoraError, UnknownWordWarning
 from sora_edu.media import to_uint8
 from sora_edu.paths import TICKS
@@ -26,6 +26,7 @@ from sora_edu.plotting import Picture
 from sora_edu.render import render
 from sora_edu.shapes import Video
 from sora_edu.track import describe, track
+from sora_edu.vocabulary import COLOURS, MOTIONS, SHAPES, SIZES
 from sora_edu.world import make_state
 
 

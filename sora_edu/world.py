@@ -11,7 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sora_edu.config import (
+from sora_edu.config import WorldConfig
+from sora_edu.errors import InputError
+from sora_edu.paths import TICKS, collide, move_alone, pass_behind
+from sora_edu.vocabulary import (
     BACKGROUNDS,
     COLOURS,
     HELD_OUT_COLOUR_MOTION,
@@ -20,10 +23,7 @@ from sora_edu.config import (
     SCENES,
     SHAPES,
     SIZES,
-    WorldConfig,
 )
-from sora_edu.errors import InputError
-from sora_edu.paths import TICKS, collide, move_alone, pass_behind
 
 PAIR_MOTIONS = ("still", "up", "down", "falls", "bounces", "grows", "shrinks")  # those that keep to half a canvas
 PAN_MOTIONS = ("still", "up", "down", "falls", "bounces")
@@ -31,7 +31,7 @@ PAN_MOTIONS = ("still", "up", "down", "falls", "bounces")
 
 @dataclass(frozen=True)
 class State:
-    """What a batch of clips shows, exactly. Names are indices into the tuples of ``config``; -1 is "no object"."""
+    """What a batch of clips shows, exactly. Names are indices into the tuples of ``vocabulary``; -1 is "no object"."""
 
     scene: Int[Tensor, "b"]
     shape: Int[Tensor, "b k"]

@@ -16,8 +16,9 @@ from sora_edu.captions import (
     words,
     write,
 )
-from sora_edu.config import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES, WorldConfig
+from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError
+from sora_edu.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 from sora_edu.world import cat_states, make_state, sample_state
 
 

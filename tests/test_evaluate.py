@@ -6,12 +6,13 @@ import torch
 from scipy.stats import binomtest
 
 from sora_edu.captions import parse_caption
-from sora_edu.config import SCENES, TINY
+from sora_edu.config import TINY
 from sora_edu.errors import InputError
 from sora_edu.evaluate import compare, evaluate_pipeline, mean_interval, prompts_of, wilson
 from sora_edu.pipeline import Pipeline, read_results
 from sora_edu.render import render
 from sora_edu.track import track
+from sora_edu.vocabulary import SCENES
 from sora_edu.world import sample_state
 
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sora_edu.captions import Thing, caption, described, parse_caption, write
-from sora_edu.config import COLOURS, MOTIONS, SCENES, SHAPES, SIZES, WorldConfig
+from sora_edu.config import WorldConfig
 from sora_edu.errors import PromptError, UnknownWordWarning
 from sora_edu.expansion import expand_prompt, is_trained, keeps
+from sora_edu.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 from sora_edu.world import cat_states, sample_state
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sora_edu.config import BACKGROUNDS, COLOURS, SCENES, SHAPES, WorldConfig
+from sora_edu.config import WorldConfig
 from sora_edu.paths import EXTENT
 from sora_edu.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_PERIOD, render
+from sora_edu.vocabulary import BACKGROUNDS, COLOURS, SCENES, SHAPES
 from sora_edu.world import State, make_state, sample_state
 
 # Areas over the squared radius. A pentagram of circumradius R has inner corners at q = R cos 72 / cos 36 degrees.

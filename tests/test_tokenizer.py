@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from sora_edu.captions import caption, words
-from sora_edu.config import SCENES, WorldConfig
+from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError, PromptError, UnknownWordWarning
 from sora_edu.tokenizer import LONGEST_PROMPT, PAD, SPECIAL, START, UNKNOWN, Tokenizer, check_prompt
+from sora_edu.vocabulary import SCENES
 from sora_edu.world import sample_state
 
 

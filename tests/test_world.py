@@ -5,7 +5,10 @@ from dataclasses import fields
 import pytest
 import torch
 
-from sora_edu.config import (
+from sora_edu.config import WorldConfig
+from sora_edu.errors import InputError
+from sora_edu.paths import EXTENT, MARGIN, TICKS
+from sora_edu.vocabulary import (
     BACKGROUNDS,
     COLOURS,
     HELD_OUT_COLOUR_MOTION,
@@ -14,10 +17,7 @@ from sora_edu.config import (
     SCENES,
     SHAPES,
     SIZES,
-    WorldConfig,
 )
-from sora_edu.errors import InputError
-from sora_edu.paths import EXTENT, MARGIN, TICKS
 from sora_edu.world import State, cat_states, combinations, make_state, sample_state
 
 CANVASES = [(17, 32, 32), (33, 64, 64), (17, 32, 48), (5, 48, 32), (1, 32, 32)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sora_edu.captions import parse_caption
-from sora_edu.config import COLOURS, MOTIONS, SHAPES, WorldConfig
+from sora_edu.config import WorldConfig
 from sora_edu.grading import (
     Result,
     Wrong,
@@ -23,6 +23,7 @@ from sora_edu.grading import (
 )
 from sora_edu.paths import TICKS
 from sora_edu.render import render
+from sora_edu.vocabulary import COLOURS, MOTIONS, SHAPES
 from sora_edu.world import combinations, make_state
 
 # --- exercise 1: coverage ---------------------------------------------------------------------------------------------

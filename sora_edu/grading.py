@@ -7,7 +7,8 @@ A check prints its verdict, and is true where the answer is right, so ``assert c
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
 from numbers import Number
 
 import numpy as np
@@ -62,6 +63,10 @@ class Result:
             return self.message
         return f"{self.message} (misconception {self.misconception}: {MISCONCEPTIONS[self.misconception]})"
 
+    def named(self, name: str) -> "Result":
+        """The same result whose message, where it has one, begins with the name of the answer."""
+        return replace(self, message=f"{name}: {self.message}") if name and self.message else self
+
     def __repr__(self) -> str:
         return f"{self.verdict}: {self.text}" if self.message else self.verdict
 
@@ -78,9 +83,9 @@ class Wrong:
     message: str
     misconception: int | None = None
 
-    def result(self) -> Result:
-        """The verdict for an answer that matches."""
-        return Result("not right yet", self.message, self.misconception)
+    def result(self, name: str = "") -> Result:
+        """The verdict for an answer of this name that matches."""
+        return Result("not right yet", self.message, self.misconception).named(name)
 
 
 def right(message: str = "") -> Result:
@@ -100,6 +105,16 @@ def unanswered(answer: object) -> bool:
     if isinstance(answer, list | tuple):
         return len(answer) == 0 or any(unanswered(part) for part in answer)
     return answer is None or answer is Ellipsis or (isinstance(answer, str) and not answer.strip())
+
+
+def once_answered(check: Callable[..., Result]) -> Callable[..., Result]:
+    """A check that says "not answered yet" while any of its answers is missing, and looks at none of them before."""
+
+    @wraps(check)
+    def checked(*answers: object) -> Result:
+        return Result("not answered yet") if unanswered(list(answers)) else check(*answers)
+
+    return checked
 
 
 def as_array(answer: object) -> np.ndarray | None:
@@ -134,38 +149,60 @@ def same(answer: object, expected: object, tolerance: float) -> bool:
 
 
 def check_number(
-    answer: object, expected: float | int, *, why: str, hint: str, wrongs: Sequence[Wrong] = (), tolerance: float = 1e-6
+    name: str,
+    answer: object,
+    expected: float | int,
+    *,
+    hint: str,
+    why: str = "",
+    wrongs: Sequence[Wrong] = (),
+    tolerance: float = 1e-6,
 ) -> Result:
-    """Compare one number. ``why`` is said to a right answer, ``hint`` to a wrong one that ``wrongs`` does not know."""
+    """Compare one number.
+
+    name: what the exercise calls the answer; it begins whatever is said to a wrong one.
+    hint: said to a wrong answer that ``wrongs`` does not know.
+    why: said to a right answer.
+    """
     if unanswered(answer):
         return Result("not answered yet")
     value = as_number(answer)
     if value is None:
-        return wrong(f"got a {type(answer).__name__}, expected one number")
+        return wrong(f"{name}: got a {type(answer).__name__}, expected one number")
     if math.isclose(value, expected, rel_tol=0.0, abs_tol=tolerance):
         return right(why)
     known = next((w for w in wrongs if math.isclose(value, w.answer, rel_tol=0.0, abs_tol=tolerance)), None)
-    return known.result() if known else wrong(f"got {value:g}. {hint}")
+    return known.result(name) if known else wrong(f"{name}: got {value:g}. {hint}")
 
 
 def check_array(
-    answer: object, expected: object, *, why: str, hint: str, wrongs: Sequence[Wrong] = (), tolerance: float = 1e-5
+    name: str,
+    answer: object,
+    expected: object,
+    *,
+    hint: str,
+    why: str = "",
+    wrongs: Sequence[Wrong] = (),
+    tolerance: float = 1e-5,
 ) -> Result:
-    """Compare a list, array or tensor by shape and by every value."""
+    """Compare a list, array or tensor by shape and by every value; the options are those of ``check_number``."""
     if unanswered(answer):
         return Result("not answered yet")
+    if same(answer, expected, tolerance):
+        return right(why)
+    known = next((w for w in wrongs if same(answer, w.answer, tolerance)), None)
+    return known.result(name) if known else wrong(f"{name}: {difference(answer, expected, tolerance)}. {hint}")
+
+
+def difference(answer: object, expected: object, tolerance: float) -> str:
+    """How numbers differ from the expected ones: in kind, in shape, or in some of the values."""
     values, target = as_array(answer), as_array(expected)
     if values is None:
-        return wrong(f"got a {type(answer).__name__}, expected numbers of shape {target.shape}")
-    if same(values, target, tolerance):
-        return right(why)
-    known = next((w for w in wrongs if same(values, w.answer, tolerance)), None)
-    if known:
-        return known.result()
+        return f"got a {type(answer).__name__}, expected numbers of shape {target.shape}"
     if values.shape != target.shape:
-        return wrong(f"got shape {values.shape}, expected {target.shape}. {hint}")
+        return f"got shape {values.shape}, expected {target.shape}"
     share = np.isclose(values, target, rtol=0.0, atol=tolerance).mean()
-    return wrong(f"the shape is right, but only {share:.0%} of the values are. {hint}")
+    return f"the shape is right, but only {share:.0%} of the values are"
 
 
 def not_a_function(answer: object, expected: str) -> Result | None:
@@ -193,29 +230,31 @@ def check_function(
     reference: Callable,
     cases: Sequence[tuple],
     *,
-    why: str,
     hint: str,
+    name: str = "",
+    why: str = "",
     wrongs: Sequence[Wrong] = (),
     tolerance: float = 1e-5,
 ) -> Result:
     """Run a learner's function on hidden inputs and compare it with ``reference`` by value on every one.
 
     A ``Wrong`` whose answer is a function names the misconception where the learner's function does the same on a
-    case that tells the two apart.
+    case that tells the two apart. ``name`` is for an exercise that asks for more than the function.
     """
     if (refusal := not_a_function(function, "a function")) is not None:
-        return refusal
+        return refusal.named(name)
     for case in cases:
-        expected, value = reference(*case), call_answer(function, case, f"on {describe(case)} it", hint)
+        where = f"on {describe(case)}"
+        value = call_answer(function, case, f"{where} it", hint)
         if isinstance(value, Result):
-            return value
+            return value.named(name)
+        expected = reference(*case)
         for known in wrongs:
             twin = known.answer(*case)
             if same(value, twin, tolerance) and not same(expected, twin, tolerance):
-                return known.result()
-        verdict = check_array(value, expected, why=why, hint=hint, tolerance=tolerance)
-        if not verdict:
-            return wrong(f"on {describe(case)} {verdict.message}")
+                return known.result(name)
+        if not same(value, expected, tolerance):
+            return wrong(f"{where} {difference(value, expected, tolerance)}. {hint}").named(name)
     return right(why)
 
 

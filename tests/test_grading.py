@@ -16,6 +16,7 @@ from sora_edu.grading import (
     check_array,
     check_function,
     check_number,
+    once_answered,
     right,
     same,
     unanswered,
@@ -55,7 +56,7 @@ def test_the_courses_misconceptions_are_all_named():
 @pytest.mark.parametrize("answer", [None, ..., "", "  ", [], [1, ...], (None, 2), {"a": ...}, [[1], [...]]])
 def test_an_unfilled_answer_is_seen(answer):
     assert unanswered(answer)
-    assert repr(check_number(answer, 3, why="", hint="")) == "not answered yet"
+    assert repr(check_number("n", answer, 3, hint="")) == "not answered yet"
 
 
 @pytest.mark.parametrize("answer", [0, 0.0, False, torch.zeros(2), np.zeros(0), "no"])
@@ -69,13 +70,13 @@ def test_zero_is_an_answer(answer):
 )
 def test_every_form_of_a_number_is_accepted(answer):
     assert as_number(answer) == 3.0
-    assert check_number(answer, 3, why="", hint="")
+    assert check_number("n", answer, 3, hint="")
 
 
 @pytest.mark.parametrize("answer", ["3", {3}, AlwaysEqual(), [1, 2], torch.zeros(2), 3j, print])
 def test_what_is_not_one_number_is_not_accepted(answer):
     assert as_number(answer) is None
-    assert "expected one number" in repr(check_number(answer, 196, why="", hint=""))
+    assert "expected one number" in repr(check_number("n", answer, 196, hint=""))
 
 
 def test_lists_arrays_and_tensors_are_compared_by_value_and_shape():
@@ -88,8 +89,33 @@ def test_lists_arrays_and_tensors_are_compared_by_value_and_shape():
 
 
 def test_the_right_shape_with_wrong_values_says_how_much_is_right():
-    assert "only 50% of the values" in repr(check_array([1, 9], [1, 2], why="", hint=""))
-    assert "got shape (3,), expected (2,)" in repr(check_array([1, 2, 3], [1, 2], why="", hint=""))
+    assert "only 50% of the values" in repr(check_array("a", [1, 9], [1, 2], hint=""))
+    assert "got shape (3,), expected (2,)" in repr(check_array("a", [1, 2, 3], [1, 2], hint=""))
+
+
+def test_the_name_of_an_answer_begins_whatever_is_said_to_a_wrong_one():
+    wrongs = [Wrong(4, "one too many.", 3)]
+    assert check_number("n", 4, 3, hint="", wrongs=wrongs).text.startswith("n: one too many.")
+    assert check_number("n", 5, 3, hint="Count.").text == "n: got 5. Count."
+    assert check_number("n", "3", 3, hint="").text == "n: got a str, expected one number"
+    assert check_array("a", [4], [3], hint="", wrongs=[Wrong([4], "one too many.")]).text == "a: one too many."
+    assert check_array("a", ["x"], [3], hint="Count.").text == "a: got a list, expected numbers of shape (1,). Count."
+    assert wrong("").named("n").text == "" and wrong("no.").named("").text == "no."
+
+
+def test_a_right_answer_hears_why_without_its_name():
+    assert check_number("n", 3, 3, hint="", why="counted").text == "counted"
+    assert check_number("n", 3, 3, hint="").text == "" == check_array("a", [3], [3], hint="").text
+
+
+def test_a_check_looks_at_no_answer_before_all_of_them_are_there():
+    @once_answered
+    def both(one: object, two: object) -> Result:
+        """Adds its answers."""
+        return right(f"{one + two}")
+
+    assert both(1, ...).verdict == both([], 2).verdict == both(None, "text").verdict == "not answered yet"
+    assert both(1, 2).text == "3" and both.__doc__ == "Adds its answers."
 
 
 CASES = [(torch.arange(6.0).reshape(2, 3),), (torch.arange(8.0).reshape(4, 2),)]
@@ -109,6 +135,19 @@ def test_a_function_is_compared_on_hidden_inputs():
     assert "raised ZeroDivisionError" in repr(check_transpose(lambda x: 1 / 0))
     assert repr(check_transpose(lambda x: ...)) == "not answered yet" == repr(check_transpose(...))
     assert "expected a function" in repr(check_transpose(3))
+
+
+def test_the_name_of_a_function_begins_whatever_is_said_to_a_wrong_one():
+    def named(function):
+        return check_function(
+            function, lambda x: x.T, CASES, name="turn", hint="Swap.", wrongs=[Wrong(lambda x: x, "no.")]
+        )
+
+    assert named(lambda x: x).text == "turn: no." and named(3).text == "turn: got a int, expected a function"
+    where = "turn: on an input of shape (2, 3)"
+    assert named(lambda x: 1 / 0).text == f"{where} it raised ZeroDivisionError: division by zero. Swap."
+    assert named(lambda x: x.T + 1).text == f"{where} the shape is right, but only 0% of the values are. Swap."
+    assert named(lambda x: ...).verdict == "not answered yet" and named(lambda x: x.T).text == ""
 
 
 def test_a_function_that_fits_only_the_first_hidden_case_fails():

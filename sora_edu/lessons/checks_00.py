@@ -7,55 +7,54 @@ from math import factorial
 from sora_edu.captions import parse_caption
 from sora_edu.claims import BADGES, CLAIMS
 from sora_edu.errors import PromptError, UnknownWordWarning
-from sora_edu.grading import Result, Wrong, all_right, as_number, check_number, right, unanswered, wrong
+from sora_edu.grading import Result, Wrong, all_right, as_number, check_number, once_answered, right, wrong
 from sora_edu.tokenizer import check_prompt
 from sora_edu.track import describe, track
 
 DRAWS, SENTENCES = 6**6, factorial(6)
 
 
+@once_answered
 def slips(role_sentences: object, author_sentences: object, share: object) -> Result:
     """Sentences where colour means role, grammatical draws where colour means author, and their share of all draws."""
-    if unanswered([role_sentences, author_sentences, share]):
-        return Result("not answered yet")
     first = check_number(
+        "role",
         role_sentences,
         DRAWS,
-        why="",
-        hint="role: six choices from the first pile, and for each of them six from the second, and so on.",
+        hint="Six choices from the first pile, and for each of them six from the second, and so on.",
         wrongs=[
-            Wrong(SENTENCES, "role: 720 = 6! would forbid two slips of one author; here each pile is free."),
-            Wrong(36, "role: 36 counts slips; a draw takes six of them."),
-            Wrong(6, "role: 6 is the choice from one pile; there are six piles."),
-            Wrong(SENTENCES**6, "role: (6!)^6 empties the piles in order; one draw takes one slip of each."),
-            Wrong(1_947_792, "role: that is any 6 of 36 slips; a draw takes exactly one of each pile."),
+            Wrong(SENTENCES, "720 = 6! would forbid two slips of one author; here each pile is free."),
+            Wrong(36, "36 counts slips; a draw takes six of them."),
+            Wrong(6, "6 is the choice from one pile; there are six piles."),
+            Wrong(SENTENCES**6, "(6!)^6 empties the piles in order; one draw takes one slip of each."),
+            Wrong(1_947_792, "that is any 6 of 36 slips; a draw takes exactly one of each pile."),
         ],
     )
     second = check_number(
+        "author",
         author_sentences,
         SENTENCES,
-        why="",
-        hint="author: the six slips must show six different roles: 6 choices for the first, then 5, ...",
+        hint="The six slips must show six different roles: 6 choices for the first, then 5, ...",
         wrongs=[
-            Wrong(DRAWS, "author: that counts all draws; most of them hold some role twice, and another not at all."),
-            Wrong(6, "author: 6 is what the first pile offers; the second then offers 5, the third 4, ..."),
-            Wrong(36, "author: 36 counts slips, not draws."),
-            Wrong(1, "author: the roles must differ, but any author may give any of them."),
+            Wrong(DRAWS, "that counts all draws; most of them hold some role twice, and another not at all."),
+            Wrong(6, "6 is what the first pile offers; the second then offers 5, the third 4, ..."),
+            Wrong(36, "36 counts slips, not draws."),
+            Wrong(1, "the roles must differ, but any author may give any of them."),
         ],
     )
     value, expected = as_number(share), 100 * SENTENCES / DRAWS
     if value is not None and abs(value - expected / 100) < 1e-4:
         value = expected  # a fraction, or a share written in per cent: both are right
     third = check_number(
+        "share",
         share if value is None else value,
         expected,
-        why="",
-        hint="share: grammatical draws over all draws of the author's game, times 100 for per cent.",
+        hint="Grammatical draws over all draws of the author's game, times 100 for per cent.",
         wrongs=[
-            Wrong(DRAWS / SENTENCES, "share: upside down; 64.8 draws are needed for one sentence."),
-            Wrong(100.0, "share: every draw is a sentence where colour means role, not where it means author."),
-            Wrong(100 / 6, "share: one draw in six would be grammatical; far fewer are."),
-            Wrong(100 / 36, "share: compare draws with draws, not with slips."),
+            Wrong(DRAWS / SENTENCES, "upside down; 64.8 draws are needed for one sentence."),
+            Wrong(100.0, "every draw is a sentence where colour means role, not where it means author."),
+            Wrong(100 / 6, "one draw in six would be grammatical; far fewer are."),
+            Wrong(100 / 36, "compare draws with draws, not with slips."),
         ],
         tolerance=0.006,
     )
@@ -88,14 +87,13 @@ CONFUSED = {  # (said, true): what the answer shows
 }
 
 
+@once_answered
 def badges(answer: object) -> Result:
     """Badges of the twelve claims a to l: a dict by letter, or twelve words in a row."""
     if isinstance(answer, str):
         answer = answer.replace(",", " ").split()
     if isinstance(answer, list | tuple) and len(answer) == len(CARDS):
         answer = dict(zip(CARDS, answer, strict=True))
-    if unanswered(answer):
-        return Result("not answered yet")
     if not isinstance(answer, Mapping):
         return wrong(f"expected twelve badges, by the letters {', '.join(CARDS)} or in that order")
     answer = {str(letter).strip().lower(): badge for letter, badge in answer.items()}
@@ -128,12 +126,11 @@ BEFORE = (  # (earlier, later, what an answer shows that has them the other way 
 )
 
 
+@once_answered
 def order(answer: object) -> Result:
     """The parts of the pipeline in the order in which sampling uses them; noise may come anywhere before VideoDiT."""
     if isinstance(answer, str):
         answer = answer.replace("->", ",").split(",")
-    if unanswered(answer):
-        return Result("not answered yet")
     if not isinstance(answer, list | tuple):
         return wrong(f"got a {type(answer).__name__}, expected a list of parts")
     known = {part.lower(): part for part in (*PARTS, "VAE encoder")}
@@ -152,12 +149,11 @@ def order(answer: object) -> Result:
     return right("Words steer, noise is the material, the VideoDiT does the work, the VAE's decoder makes it visible.")
 
 
+@once_answered
 def prompts(answer: object, pipe: Callable) -> Result:
     """Three prompts that tiny knows, each with a shape, a colour and another motion; says what the tracker reads."""
     if isinstance(answer, str) and answer.strip():
         return wrong("got one text, expected a list of three prompts")
-    if unanswered(answer):
-        return Result("not answered yet")
     if not isinstance(answer, list | tuple) or len(answer) != 3:
         return wrong("expected a list of three prompts")
     motions = []

@@ -17,8 +17,8 @@ from sora_edu.grading import (
     check_function,
     check_number,
     not_a_function,
+    once_answered,
     right,
-    unanswered,
     wrong,
 )
 from sora_edu.paths import TICKS
@@ -67,10 +67,7 @@ def row_coverage(function: object) -> Result:
                 touched, "That fills every pixel that is touched: a pixel covered by a tenth counts like a full one."
             ),
             Wrong(shifted, "Half a pixel off: pixel i has its middle at i + 0.5, not at i."),
-            Wrong(
-                unclamped,
-                "Right at the edges; now keep it between 0 and 1: no pixel is covered twice.",
-            ),
+            Wrong(unclamped, "Right at the edges; now keep it between 0 and 1: no pixel is covered twice."),
             Wrong(no_half, "On the edge itself, at distance 0, half of a pixel is covered, not none of it: add 0.5."),
             Wrong(lambda *case: 1 - covered(*case), "That is the share of the ground; the object's is 1 minus it."),
         ],
@@ -182,7 +179,6 @@ def throw_path(path: object) -> Result:
         path,
         thrown,
         [(ticks[0], 0.9, 1.1, 0.13), (ticks[1], -0.6, 0.7, 0.17)],
-        why="",
         hint="x = speed * t and y = g * t**2 / 2 - up * t, stacked to f 2; y points down, so upwards is negative.",
         tolerance=1e-3,
         wrongs=[
@@ -232,36 +228,35 @@ def throw_caption(words: object) -> Result:
 # --- exercise 4: combinations -----------------------------------------------------------------------------------------
 
 
+@once_answered
 def counted(everything: object, held_out: object) -> Result:
     """How many combinations of shape, colour and motion there are, and how many of them are held out."""
-    if unanswered([everything, held_out]):
-        return Result("not answered yet")
     first = check_number(
+        "everything",
         everything,
         len(combinations("all")),
-        why="",
-        hint=f"everything: choose one of {len(SHAPES)} shapes, {len(COLOURS)} colours and {len(MOTIONS)} motions.",
+        hint=f"Choose one of {len(SHAPES)} shapes, {len(COLOURS)} colours and {len(MOTIONS)} motions.",
         wrongs=[
-            Wrong(len(SHAPES) + len(COLOURS) + len(MOTIONS), "everything: choices multiply; you added them."),
-            Wrong(40, "everything: that is shape x colour; each of these can also move in ten ways."),
-            Wrong(1200, "everything: the three sizes are not counted here: shape, colour and motion only."),
-            Wrong(323, "everything: those are the ones trained on; count the held-out ones too."),
+            Wrong(len(SHAPES) + len(COLOURS) + len(MOTIONS), "choices multiply; you added them."),
+            Wrong(40, "that is shape x colour; each of these can also move in ten ways."),
+            Wrong(1200, "the three sizes are not counted here: shape, colour and motion only."),
+            Wrong(323, "those are the ones trained on; count the held-out ones too."),
         ],
     )
     second = check_number(
+        "held_out",
         held_out,
         len(combinations("heldout")),
-        why="",
-        hint="held_out: a pair of the first list rules out 10 motions, one of the second 5 shapes; count none twice.",
+        hint="A pair of the first list rules out 10 motions, one of the second 5 shapes; count none twice.",
         wrongs=[
-            Wrong(80, "held_out: 5 * 10 + 6 * 5 counts three twice: yellow circles that move up are in both lists."),
-            Wrong(11, "held_out: those are the pairs; each rules out all combinations that hold it."),
-            Wrong(50, "held_out: that is the first list only; pairs (colour, motion) are held out as well."),
-            Wrong(30, "held_out: that is the second list only; pairs (shape, colour) are held out as well."),
-            Wrong(83, "held_out: three are in both lists; take them away once, do not add them."),
-            Wrong(74, "held_out: take the three that are in both lists away once, not twice."),
-            Wrong(323, "held_out: those are the ones trained on; the rest of the 400 are held out."),
-            Wrong(3, "held_out: three are ruled out by both lists; one list is enough to be held out."),
+            Wrong(80, "5 * 10 + 6 * 5 counts three twice: yellow circles that move up are in both lists."),
+            Wrong(11, "those are the pairs; each rules out all combinations that hold it."),
+            Wrong(50, "that is the first list only; pairs (colour, motion) are held out as well."),
+            Wrong(30, "that is the second list only; pairs (shape, colour) are held out as well."),
+            Wrong(83, "three are in both lists; take them away once, do not add them."),
+            Wrong(74, "take the three that are in both lists away once, not twice."),
+            Wrong(323, "those are the ones trained on; the rest of the 400 are held out."),
+            Wrong(3, "three are ruled out by both lists; one list is enough to be held out."),
         ],
     )
     return all_right(first, second, why="5 * 8 * 10 = 400, and 50 + 30 - 3 = 77 of them are never trained on.")
@@ -328,50 +323,43 @@ def diagnose_g(ratio: float, frames: int, side: int, what: str) -> Result:
 # --- exercise 6: how many clips ---------------------------------------------------------------------------------------
 
 
+@once_answered
 def interval(function: object, needed: object) -> Result:
     """A function ``(share, n)``: half the width of a 95 % interval; and the clips needed for one of 0.01 at 0.9."""
 
     def exact(share, n):
         return 1.96 * (share * (1 - share) / n) ** 0.5
 
-    if unanswered([function, needed]):
-        return Result("not answered yet")
     first = check_function(
         function,
         exact,
         [(0.9, 512), (0.75, 64), (0.5, 2000)],
-        why="",
-        hint="half_width: the standard error is the square root of share * (1 - share) / n; take 1.96 of them.",
+        name="half_width",
+        hint="The standard error is the square root of share * (1 - share) / n; take 1.96 of them.",
         tolerance=2e-5,
         wrongs=[
-            Wrong(
-                lambda p, n: exact(p, n) / 1.96, "half_width: one standard error covers 68 %; 95 % takes 1.96 of them."
-            ),
-            Wrong(lambda p, n: 2 * exact(p, n), "half_width: that is the whole width, from end to end."),
-            Wrong(
-                lambda p, n: 1.96 * p * (1 - p) / n, "half_width: take the square root: four times the clips halve it."
-            ),
-            Wrong(lambda p, n: 1.96 * (p * (1 - p)) ** 0.5 / n, "half_width: n belongs under the root as well."),
-            Wrong(
-                lambda p, n: 1.96 * (p * (1 - p)) ** 0.5, "half_width: it has to shrink with n; divide under the root."
-            ),
-            Wrong(lambda p, n: 1.96 * (p / n) ** 0.5, "half_width: share * (1 - share): a share of 1 has no spread."),
+            Wrong(lambda p, n: exact(p, n) / 1.96, "one standard error covers 68 %; 95 % takes 1.96 of them."),
+            Wrong(lambda p, n: 2 * exact(p, n), "that is the whole width, from end to end."),
+            Wrong(lambda p, n: 1.96 * p * (1 - p) / n, "take the square root: four times the clips halve it."),
+            Wrong(lambda p, n: 1.96 * (p * (1 - p)) ** 0.5 / n, "n belongs under the root as well."),
+            Wrong(lambda p, n: 1.96 * (p * (1 - p)) ** 0.5, "it has to shrink with n; divide under the root."),
+            Wrong(lambda p, n: 1.96 * (p / n) ** 0.5, "share * (1 - share): a share of 1 has no spread."),
         ],
     )
     if not first:
         return first
     second = check_number(
+        "needed",
         needed,
         3458,
-        why="",
-        hint="needed: solve 1.96 * sqrt(0.9 * 0.1 / n) = 0.01 for n, and round up.",
+        hint="Solve 1.96 * sqrt(0.9 * 0.1 / n) = 0.01 for n, and round up.",
         tolerance=0.5,
         wrongs=[
-            Wrong(3457, "needed: 3457 clips leave it a hair above 0.01; round up."),
-            Wrong(1330.5, "needed: half the width goes with the root of n: half as wide takes four times the clips."),
-            Wrong(34, "needed: square both sides: n = 1.96^2 * 0.9 * 0.1 / 0.01^2."),
-            Wrong(900, "needed: that is for one standard error; a 95 % interval takes 1.96 of them."),
-            Wrong(9604, "needed: that is for a share of 0.5; here it is 0.9."),
+            Wrong(3457, "3457 clips leave it a hair above 0.01; round up."),
+            Wrong(1330.5, "half the width goes with the root of n: half as wide takes four times the clips."),
+            Wrong(34, "square both sides: n = 1.96^2 * 0.9 * 0.1 / 0.01^2."),
+            Wrong(900, "that is for one standard error; a 95 % interval takes 1.96 of them."),
+            Wrong(9604, "that is for a share of 0.5; here it is 0.9."),
         ],
     )
     return all_right(first, second, why="The width goes with 1 / sqrt(n): twice as sure costs four times the clips.")

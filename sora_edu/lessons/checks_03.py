@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from einops import rearrange
 
-from sora_edu.grading import Result, Wrong, all_right, check_function, check_number, unanswered, wrong
+from sora_edu.grading import Result, Wrong, all_right, check_function, check_number, once_answered, wrong
 from sora_edu.patches import patchify
 from sora_edu.spacetime import patchify_video
 
@@ -78,10 +78,9 @@ def patchify_video_by_hand(function: object) -> Result:
     )
 
 
+@once_answered
 def counts(answers: object) -> Result:
     """Tokens of four videos: flat, tubelets, tubelets of a portrait video, boxes of the tiny model's latent."""
-    if unanswered(answers):
-        return Result("not answered yet")
     if isinstance(answers, torch.Tensor) or hasattr(answers, "tolist"):
         answers = answers.tolist()
     if not isinstance(answers, list | tuple) or len(answers) != 4:
@@ -134,8 +133,7 @@ def counts(answers: object) -> Result:
     }
     parts = []
     for answer, (name, (expected, hint, wrongs)) in zip(answers, known.items(), strict=True):
-        named = [Wrong(w.answer, f"{name}: {w.message}", w.misconception) for w in wrongs]
-        parts.append(check_number(answer, expected, why="", hint=f"{name}: {hint}", wrongs=named))
+        parts.append(check_number(name, answer, expected, hint=hint, wrongs=wrongs))
     return all_right(
         *parts,
         why="8 * 196, 8 * 196 again, 8 * 16 * 8, and 5 * 4 * 4. "
@@ -143,46 +141,45 @@ def counts(answers: object) -> Result:
     )
 
 
+@once_answered
 def changed(flat_6: object, flat_5: object, tubelets_6: object) -> Result:
     """Tokens that change: flat with frame 6 painted (not sampled), flat with frame 5 (sampled), tubelets with 6."""
-    if unanswered([flat_6, flat_5, tubelets_6]):
-        return Result("not answered yet")
-    blind = "Frames 0, 5, 10 and 15 are sampled; frame 6 is in no token, so nothing can tell that it changed."
+    blind = "frames 0, 5, 10 and 15 are sampled; frame 6 is in no token, so nothing can tell that it changed."
     first = check_number(
+        "flat_6",
         flat_6,
         0,
-        why="",
-        hint="flat_6: is frame 6 among the frames that are sampled?",
+        hint="Is frame 6 among the frames that are sampled?",
         wrongs=[
-            Wrong(16, f"flat_6: {blind}", 5),
-            Wrong(64, f"flat_6: {blind}", 5),
-            Wrong(32, f"flat_6: {blind} Its neighbour 5 is not it.", 5),
-            Wrong(1, f"flat_6: {blind}", 5),
+            Wrong(16, blind, 5),
+            Wrong(64, blind, 5),
+            Wrong(32, blind + " Its neighbour 5 is not it.", 5),
+            Wrong(1, blind, 5),
         ],
     )
     second = check_number(
+        "flat_5",
         flat_5,
         16,
-        why="",
-        hint="flat_5: frame 5 is sampled, and cut into 4 * 4 patches.",
+        hint="Frame 5 is sampled, and cut into 4 * 4 patches.",
         wrongs=[
-            Wrong(0, "flat_5: frame 5 is one of the sampled frames, 0, 5, 10 and 15."),
-            Wrong(64, "flat_5: the patches of the other three frames do not hold frame 5.", 5),
-            Wrong(1, "flat_5: the frame is cut into 4 * 4 patches, each a token."),
-            Wrong(4, "flat_5: 4 is one row of patches; the frame has 4 rows."),
+            Wrong(0, "frame 5 is one of the sampled frames, 0, 5, 10 and 15."),
+            Wrong(64, "the patches of the other three frames do not hold frame 5.", 5),
+            Wrong(1, "the frame is cut into 4 * 4 patches, each a token."),
+            Wrong(4, "4 is one row of patches; the frame has 4 rows."),
         ],
     )
     third = check_number(
+        "tubelets_6",
         tubelets_6,
         16,
-        why="",
-        hint="tubelets_6: which layer of time holds frame 6, and how many boxes are in a layer?",
+        hint="Which layer of time holds frame 6, and how many boxes are in a layer?",
         wrongs=[
-            Wrong(0, "tubelets_6: every frame is in some tubelet; frame 6 is in the layer of frames 4 to 7."),
-            Wrong(64, "tubelets_6: only the layer of frames 4 to 7 holds frame 6."),
-            Wrong(1, "tubelets_6: the layer of frames 4 to 7 has 4 * 4 boxes, and the whole frame was painted."),
-            Wrong(4, "tubelets_6: 4 is one row of boxes; a layer has 4 rows, and frame 6 is in one layer only."),
-            Wrong(32, "tubelets_6: boxes do not overlap; frame 6 is in the layer of frames 4 to 7 alone."),
+            Wrong(0, "every frame is in some tubelet; frame 6 is in the layer of frames 4 to 7."),
+            Wrong(64, "only the layer of frames 4 to 7 holds frame 6."),
+            Wrong(1, "the layer of frames 4 to 7 has 4 * 4 boxes, and the whole frame was painted."),
+            Wrong(4, "4 is one row of boxes; a layer has 4 rows, and frame 6 is in one layer only."),
+            Wrong(32, "boxes do not overlap; frame 6 is in the layer of frames 4 to 7 alone."),
         ],
     )
     return all_right(
@@ -226,39 +223,38 @@ def tower(function: object) -> Result:
     )
 
 
+@once_answered
 def overlap(count: object, with_frame_0: object, with_frame_7: object) -> Result:
     """Tubelets of 4 frames that start every 2 frames, of 16x224x224: how many, and how often two frames occur."""
-    if unanswered([count, with_frame_0, with_frame_7]):
-        return Result("not answered yet")
     first = check_number(
+        "count",
         count,
         1372,
-        why="",
-        hint="count: starts are 0, 2, 4, ... and the last box has to end with frame 15; 196 places for each start.",
+        hint="Starts are 0, 2, 4, ... and the last box has to end with frame 15; 196 places for each start.",
         wrongs=[
-            Wrong(784, "count: that is without overlap, a start every 4 frames."),
-            Wrong(1568, "count: 8 starts fit, but the last box would need frames 16 and 17: 7."),
-            Wrong(2548, "count: that is a start at every frame; here it is every second one."),
-            Wrong(7, "count: 7 starts, and at each of them 196 places."),
-            Wrong(7 * 729, "count: only time overlaps; in space the boxes lie side by side, 196 of them."),
-            Wrong(392, "count: half the step gives more boxes, not fewer."),
+            Wrong(784, "that is without overlap, a start every 4 frames."),
+            Wrong(1568, "8 starts fit, but the last box would need frames 16 and 17: 7."),
+            Wrong(2548, "that is a start at every frame; here it is every second one."),
+            Wrong(7, "7 starts, and at each of them 196 places."),
+            Wrong(7 * 729, "only time overlaps; in space the boxes lie side by side, 196 of them."),
+            Wrong(392, "half the step gives more boxes, not fewer."),
         ],
     )
     second = check_number(
+        "with_frame_0",
         with_frame_0,
         1,
-        why="",
-        hint="with_frame_0: which starts reach frame 0?",
-        wrongs=[Wrong(2, "with_frame_0: no box starts before frame 0, so only the first one holds it.")],
+        hint="Which starts reach frame 0?",
+        wrongs=[Wrong(2, "no box starts before frame 0, so only the first one holds it.")],
     )
     third = check_number(
+        "with_frame_7",
         with_frame_7,
         2,
-        why="",
-        hint="with_frame_7: which of the boxes 0-3, 2-5, 4-7, 6-9, ... hold frame 7?",
+        hint="Which of the boxes 0-3, 2-5, 4-7, 6-9, ... hold frame 7?",
         wrongs=[
-            Wrong(1, "with_frame_7: boxes 4-7 and 6-9 both hold it; that is what overlap means."),
-            Wrong(4, "with_frame_7: that would be a start at every frame."),
+            Wrong(1, "boxes 4-7 and 6-9 both hold it; that is what overlap means."),
+            Wrong(4, "that would be a start at every frame."),
         ],
     )
     return all_right(
@@ -266,23 +262,21 @@ def overlap(count: object, with_frame_0: object, with_frame_7: object) -> Result
     )
 
 
+@once_answered
 def pairs(flat: object, tubelets: object) -> Result:
     """Pairs that one layer of full attention compares, for 64 flat tokens (4 frames of 16) and for 64 tubelets."""
-    if unanswered([flat, tubelets]):
-        return Result("not answered yet")
     choice = "Which tokens may look at which is the attention's choice, made after the cutting."
-    parts = []
-    for name, answer in (("flat", flat), ("tubelets", tubelets)):
-        frame_only = f"{name}: 4 * 16 * 16 compares within one layer of time only. The layer was said to be full. "
-        factorised = f"{name}: space and then time is a factorised attention; here the layer is full. "
-        wrongs = [
-            Wrong(1024, frame_only + choice, 6),
-            Wrong(256, f"{name}: these are the pairs of a single frame or of time alone; all 64 tokens take part.", 6),
-            Wrong(1280, factorised + choice, 6),
-            Wrong(64, f"{name}: 64 counts the tokens; each of them looks at 64."),
-            Wrong(4032, f"{name}: a token looks at itself as well."),
-            Wrong(2016, f"{name}: a pair counts twice, as each of the two looks at the other, and itself as well."),
-        ]
-        hint = f"{name}: every token looks at every token, itself included."
-        parts.append(check_number(answer, 4096, why="", hint=hint, wrongs=wrongs))
-    return all_right(*parts, why="64 * 64 both times: attention sees a row of 64 tokens and not how they were cut.")
+    frame_only = "4 * 16 * 16 compares within one layer of time only. The layer was said to be full. "
+    factorised = "space and then time is a factorised attention; here the layer is full. "
+    wrongs = [
+        Wrong(1024, frame_only + choice, 6),
+        Wrong(256, "these are the pairs of a single frame or of time alone; all 64 tokens take part.", 6),
+        Wrong(1280, factorised + choice, 6),
+        Wrong(64, "64 counts the tokens; each of them looks at 64."),
+        Wrong(4032, "a token looks at itself as well."),
+        Wrong(2016, "a pair counts twice, as each of the two looks at the other, and itself as well."),
+    ]
+    hint = "Every token looks at every token, itself included."
+    first = check_number("flat", flat, 4096, hint=hint, wrongs=wrongs)
+    second = check_number("tubelets", tubelets, 4096, hint=hint, wrongs=wrongs)
+    return all_right(first, second, why="64 * 64 both times: attention sees a row of 64 tokens, not how they were cut.")

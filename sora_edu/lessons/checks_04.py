@@ -15,7 +15,7 @@ from sora_edu.grading import (
     check_array,
     check_function,
     check_number,
-    unanswered,
+    once_answered,
     wrong,
 )
 
@@ -73,47 +73,44 @@ def attend_by_hand(function: object) -> Result:
 # --- order ------------------------------------------------------------------------------------------------------------
 
 
+@once_answered
 def order_of_tokens(undo: object, changes: object) -> Result:
     """A function ``(y, order)`` that puts permuted outputs back, and four times yes or no: does the mean change?"""
-    if unanswered(undo) or unanswered(changes):
-        return Result("not answered yet")
     orders = [torch.tensor([2, 0, 3, 1, 4]), torch.tensor([1, 2, 3, 4, 5, 6, 0])]  # neither is its own inverse
     first = check_function(
         undo,
         lambda y, order: y[:, order.argsort()],
         [(randn(2, 5, 3), orders[0]), (randn(1, 7, 4, seed=1), orders[1])],
-        why="",
+        name="undo",
         hint="Output i belongs to token order[i]: y[:, order.argsort()], or back[:, order] = y.",
         wrongs=[
             Wrong(
                 lambda y, order: y,
-                "undo: outputs come in the order of the inputs; attention puts nothing back, it knows no places.",
+                "outputs come in the order of the inputs; attention puts nothing back, it knows no places.",
                 8,
             ),
-            Wrong(lambda y, order: y[:, order], "undo: that shuffles once more; you need the inverse permutation."),
-            Wrong(lambda y, order: y.flip(1), "undo: that reverses; order can be any permutation."),
-            Wrong(
-                lambda y, order: y.mean(1, keepdim=True).expand_as(y), "undo: the mean forgets which token is which."
-            ),
+            Wrong(lambda y, order: y[:, order], "that shuffles once more; you need the inverse permutation."),
+            Wrong(lambda y, order: y.flip(1), "that reverses; order can be any permutation."),
+            Wrong(lambda y, order: y.mean(1, keepdim=True).expand_as(y), "the mean forgets which token is which."),
         ],
     )
     values = as_array(changes)
     if values is None or values.shape != (4,):
         return wrong("changes: expected four answers, True or False, in the order of the list")
-    added = "changes: positions are tied to the slot, so reversed frames get other positions, and the mean moves."
+    added = "positions are tied to the slot, so reversed frames get other positions, and the mean moves."
     second = check_array(
+        "changes",
         values,
         [0, 0, 1, 1],
-        why="",
-        hint="changes: without positions, outputs are the same vectors in another order, and a mean ignores order.",
+        hint="Without positions, outputs are the same vectors in another order, and a mean ignores order.",
         wrongs=[
-            Wrong([1, 1, 1, 1], "changes: without positions attention sees a set, and the set is the same.", 8),
-            Wrong([1, 0, 1, 1], "changes: reversing is a permutation like any other, without positions unseen.", 8),
-            Wrong([0, 1, 1, 1], "changes: shuffling all is a permutation like any other; the set is the same.", 8),
+            Wrong([1, 1, 1, 1], "without positions attention sees a set, and the set is the same.", 8),
+            Wrong([1, 0, 1, 1], "reversing is a permutation like any other, without positions unseen.", 8),
+            Wrong([0, 1, 1, 1], "shuffling all is a permutation like any other; the set is the same.", 8),
             Wrong([0, 0, 0, 0], added),
-            Wrong([0, 0, 1, 0], "changes: rotary sees displacements, and reversing turns them round: +1 becomes -1."),
+            Wrong([0, 0, 1, 0], "rotary sees displacements, and reversing turns them round: +1 becomes -1."),
             Wrong([0, 0, 0, 1], added),
-            Wrong([1, 1, 0, 0], "changes: the other way round: only positions make order visible.", 8),
+            Wrong([1, 1, 0, 0], "the other way round: only positions make order visible.", 8),
         ],
     )
     return all_right(first, second, why="Attention sees a set of tokens. Order exists for it only through positions.")
@@ -151,39 +148,38 @@ def unmixed(x: Tensor, position: int, frequency: Tensor) -> Tensor:
     return torch.cat((a * angle.cos(), b * angle.sin()))
 
 
+@once_answered
 def turned(turn: object, partner: object) -> Result:
     """A function ``(x, position, frequency)`` that turns pairs, and where the key must stand for an equal score."""
-    if unanswered(turn) or unanswered(partner):
-        return Result("not answered yet")
     frequency = 100.0 ** (-torch.arange(4) / 4)
     first = check_function(
         turn,
         halves(),
         [(randn(8), 3, frequency), (randn(6, seed=1), 11, torch.tensor([1.0, 0.4, 0.05])), (randn(8), 0, frequency)],
-        why="",
-        hint="turn: a, b = x.chunk(2); angle = position * frequency; (a cos - b sin, a sin + b cos).",
+        name="turn",
+        hint="a, b = x.chunk(2); angle = position * frequency; (a cos - b sin, a sin + b cos).",
         wrongs=[
-            Wrong(halves(-1.0), "turn: you turn the other way round: a cos - b sin, then a sin + b cos."),
-            Wrong(halves(frequencies=False), "turn: each pair has its own frequency: position * frequency."),
-            Wrong(neighbours, "turn: a rotary embedding as well, but of the pairs (0, 1), (2, 3); here (i, i + dh/2)."),
-            Wrong(added, "turn: nothing is added; pairs are turned, so that the length stays."),
-            Wrong(lambda x, position, frequency: x, "turn: that leaves x as it is, whatever its place."),
-            Wrong(unmixed, "turn: a rotation mixes the two halves: a cos - b sin, then a sin + b cos."),
+            Wrong(halves(-1.0), "you turn the other way round: a cos - b sin, then a sin + b cos."),
+            Wrong(halves(frequencies=False), "each pair has its own frequency: position * frequency."),
+            Wrong(neighbours, "a rotary embedding as well, but of the pairs (0, 1), (2, 3); here (i, i + dh/2)."),
+            Wrong(added, "nothing is added; pairs are turned, so that the length stays."),
+            Wrong(lambda x, position, frequency: x, "that leaves x as it is, whatever its place."),
+            Wrong(unmixed, "a rotation mixes the two halves: a cos - b sin, then a sin + b cos."),
         ],
         tolerance=1e-4,
-    )  # fmt: skip
+    )
     second = check_number(
+        "partner",
         partner,
         24,
-        why="",
-        hint="partner: the score depends on the displacement k - q alone, which was 7 - 3.",
+        hint="The score depends on the displacement k - q alone, which was 7 - 3.",
         wrongs=[
-            Wrong(7, "partner: the key's place alone does not fix the score; keep the displacement 7 - 3 = 4."),
-            Wrong(16, "partner: the key stands 4 AFTER the query; the other side is another displacement, -4."),
-            Wrong(20 * 7 / 3, "partner: the difference counts, not the ratio."),
-            Wrong(4, "partner: 4 is the displacement; the key's place is 20 + 4."),
-            Wrong(20, "partner: at the query's own place the displacement is 0, and it was 4."),
-            Wrong(27, "partner: not 20 + 7: the displacement was 7 - 3 = 4."),
+            Wrong(7, "the key's place alone does not fix the score; keep the displacement 7 - 3 = 4."),
+            Wrong(16, "the key stands 4 AFTER the query; the other side is another displacement, -4."),
+            Wrong(20 * 7 / 3, "the difference counts, not the ratio."),
+            Wrong(4, "4 is the displacement; the key's place is 20 + 4."),
+            Wrong(20, "at the query's own place the displacement is 0, and it was 4."),
+            Wrong(27, "not 20 + 7: the displacement was 7 - 3 = 4."),
         ],
         tolerance=1e-3,
     )
@@ -195,23 +191,21 @@ def turned(turn: object, partner: object) -> Result:
 
 def full_pairs(name: str, answer: object, *, factorised: int) -> Result:
     """The pairs of full attention over 128 tokens."""
-    implied = f"{name}: how the clip was cut decides nothing about who looks at whom: full attention takes all pairs."
+    implied = "how the clip was cut decides nothing about who looks at whom: full attention takes all pairs."
     return check_number(
+        name,
         answer,
         16_384,
-        why="",
-        hint=f"{name}: every one of the n tokens looks at every one, itself included.",
+        hint="Every one of the n tokens looks at every one, itself included.",
         wrongs=[
             Wrong(factorised, implied, 6),
             Wrong(2_048, implied + " (2,048 is space alone.)", 6),
             Wrong(1_024, implied + " (1,024 is time alone.)", 6),
-            Wrong(128, f"{name}: 128 counts the tokens; each of them looks at 128.", 7),
-            Wrong(128 * 127, f"{name}: a token looks at itself too."),
-            Wrong(128 * 127 // 2, f"{name}: a looks at b and b at a are two scores, and each looks at itself."),
-            Wrong(
-                128 * 129 // 2, f"{name}: a looks at b and b at a are two scores; this counts them once, or causally."
-            ),
-            Wrong(256**2, f"{name}: only 8 steps in time, not 16: 8 * 4 * 4 = 128 tokens."),
+            Wrong(128, "128 counts the tokens; each of them looks at 128.", 7),
+            Wrong(128 * 127, "a token looks at itself too."),
+            Wrong(128 * 127 // 2, "a looks at b and b at a are two scores, and each looks at itself."),
+            Wrong(128 * 129 // 2, "a looks at b and b at a are two scores; this counts them once, or causally."),
+            Wrong(256**2, "only 8 steps in time, not 16: 8 * 4 * 4 = 128 tokens."),
         ],
     )
 
@@ -219,25 +213,24 @@ def full_pairs(name: str, answer: object, *, factorised: int) -> Result:
 def factorised_pairs(name: str, answer: object) -> Result:
     """The pairs of space, then time, over 8 x 4 x 4 tokens."""
     return check_number(
+        name,
         answer,
         3_072,
-        why="",
-        hint=f"{name}: in each of 8 frames 16 look at 16; along each of 16 columns 8 look at 8; add the two.",
+        hint="In each of 8 frames 16 look at 16; along each of 16 columns 8 look at 8; add the two.",
         wrongs=[
-            Wrong(16_384, f"{name}: any grid of tokens can be factorised, however it was cut: space, then time.", 6),
-            Wrong(2_048, f"{name}: that is space alone, 8 * 16 * 16; add time."),
-            Wrong(1_024, f"{name}: that is time alone, 16 * 8 * 8; add space."),
-            Wrong(320, f"{name}: 16 * 16 for one frame and 8 * 8 for one column; there are 8 frames and 16 columns."),
-            Wrong(2_048 * 1_024, f"{name}: one after the other, so the pairs add up; they do not multiply."),
-            Wrong(128, f"{name}: 128 counts the tokens, not the pairs.", 7),
+            Wrong(16_384, "any grid of tokens can be factorised, however it was cut: space, then time.", 6),
+            Wrong(2_048, "that is space alone, 8 * 16 * 16; add time."),
+            Wrong(1_024, "that is time alone, 16 * 8 * 8; add space."),
+            Wrong(320, "16 * 16 for one frame and 8 * 8 for one column; there are 8 frames and 16 columns."),
+            Wrong(2_048 * 1_024, "one after the other, so the pairs add up; they do not multiply."),
+            Wrong(128, "128 counts the tokens, not the pairs.", 7),
         ],
     )
 
 
+@once_answered
 def pairs(flat_full: object, flat_factorised: object, tubelets_full: object, tubelets_factorised: object) -> Result:
     """Pairs of full and of factorised attention, over tokens of flat frames and over tubelets: 8 x 4 x 4 both times."""
-    if unanswered([flat_full, flat_factorised, tubelets_full, tubelets_factorised]):
-        return Result("not answered yet")
     return all_right(
         full_pairs("flat_full", flat_full, factorised=3_072),
         full_pairs("tubelets_full", tubelets_full, factorised=3_072),
@@ -261,10 +254,9 @@ def logs(values: list) -> list:
     return [math.log(value) for value in values]
 
 
+@once_answered
 def growth(fit_exponent: object, longer: object) -> Result:
     """A function ``(tokens, cost)`` that finds p in cost = c * tokens ** p, and three factors for twice the tokens."""
-    if unanswered(fit_exponent) or unanswered(longer):
-        return Result("not answered yet")
     sizes = [[64, 128, 512, 1024], [10, 30, 90], [100, 200, 400, 900, 2000]]
     laws = [(3.0, 2.0), (50.0, 1.0), (0.5, 5 / 3)]
     cases = [(n, [c * x**p for x in n]) for n, (c, p) in zip(sizes, laws, strict=True)]
@@ -272,35 +264,33 @@ def growth(fit_exponent: object, longer: object) -> Result:
         fit_exponent,
         lambda n, cost: slope(logs(n), logs(cost)),
         cases,
-        why="",
-        hint="fit: log cost = log c + p log n, so p is the slope of log cost over log n.",
+        name="fit",
+        hint="log cost = log c + p log n, so p is the slope of log cost over log n.",
         wrongs=[
-            Wrong(lambda n, cost: slope(n, cost), "fit: the slope of cost over n; take logarithms of both first."),
-            Wrong(lambda n, cost: 1.0, "fit: an exponent of 1, whatever the costs, takes the answer for granted.", 7),
-            Wrong(lambda n, cost: slope(logs(cost), logs(n)), "fit: upside down: log cost over log n."),
-            Wrong(lambda n, cost: math.log(cost[-1]) / math.log(n[-1]), "fit: the factor c is still in it."),
-            Wrong(lambda n, cost: slope(n, logs(cost)), "fit: only cost is in logarithms; take those of n too."),
-            Wrong(lambda n, cost: cost[-1] / cost[0], "fit: that is how much the cost grew, not its exponent."),
+            Wrong(lambda n, cost: slope(n, cost), "the slope of cost over n; take logarithms of both first."),
+            Wrong(lambda n, cost: 1.0, "an exponent of 1, whatever the costs, takes the answer for granted.", 7),
+            Wrong(lambda n, cost: slope(logs(cost), logs(n)), "upside down: log cost over log n."),
+            Wrong(lambda n, cost: math.log(cost[-1]) / math.log(n[-1]), "the factor c is still in it."),
+            Wrong(lambda n, cost: slope(n, logs(cost)), "only cost is in logarithms; take those of n too."),
+            Wrong(lambda n, cost: cost[-1] / cost[0], "that is how much the cost grew, not its exponent."),
         ],
         tolerance=1e-3,
-    )  # fmt: skip
+    )
     values = as_array(longer)
     if values is None or values.shape != (3,):
         return wrong("longer: expected three factors: full, windows, strides")
     second = check_array(
+        "longer",
         values,
         [4, 2, 4],
-        why="",
-        hint="longer: pairs are n * n for full, n * 32 for windows of 32, n * n / 8 for strides of 2 along each axis.",
+        hint="Pairs are n * n for full, n * 32 for windows of 32, n * n / 8 for strides of 2 along each axis.",
         wrongs=[
-            Wrong([2, 2, 2], "longer: twice the tokens are four times the pairs, unless the window is fixed.", 7),
-            Wrong(
-                [2, 1, 2], "longer: twice the tokens: full attention squares that, and windows are twice as many.", 7
-            ),
-            Wrong([4, 2, 2], "longer: a stride divides the pairs by 8, once; n * n / 8 still grows fourfold.", 7),
-            Wrong([4, 4, 4], "longer: a window keeps its size: there are twice as many windows, no larger."),
-            Wrong([4, 1, 4], "longer: each token's work stays the same, but there are twice as many tokens."),
-            Wrong([4, 2, 0.5], "longer: n * n / 8 against n * n / 8: the divisor stays, n * n grows fourfold."),
+            Wrong([2, 2, 2], "twice the tokens are four times the pairs, unless the window is fixed.", 7),
+            Wrong([2, 1, 2], "twice the tokens: full attention squares that, and windows are twice as many.", 7),
+            Wrong([4, 2, 2], "a stride divides the pairs by 8, once; n * n / 8 still grows fourfold.", 7),
+            Wrong([4, 4, 4], "a window keeps its size: there are twice as many windows, no larger."),
+            Wrong([4, 1, 4], "each token's work stays the same, but there are twice as many tokens."),
+            Wrong([4, 2, 0.5], "n * n / 8 against n * n / 8: the divisor stays, n * n grows fourfold."),
         ],
     )
     return all_right(
@@ -330,4 +320,4 @@ def share(function: object) -> Result:
             Wrong(lambda n, d: 1 / (6 * d), "One n is missing: each token looks at n others, not at one.", 7),
         ],
         tolerance=1e-6,
-    )  # fmt: skip
+    )

@@ -5,7 +5,17 @@ from collections.abc import Mapping
 import torch
 from torch.nn import functional as F
 
-from sora_edu.grading import Result, Wrong, all_right, as_number, check_function, check_number, right, unanswered, wrong
+from sora_edu.grading import (
+    Result,
+    Wrong,
+    all_right,
+    as_number,
+    check_function,
+    check_number,
+    once_answered,
+    right,
+    wrong,
+)
 from sora_edu.shapes import Video
 from sora_edu.track import track
 
@@ -22,53 +32,52 @@ def normals(seed: int, *sizes: tuple[int, ...]) -> list[torch.Tensor]:
 # --- 05.1 ------------------------------------------------------------------------------------------------------------
 
 
+@once_answered
 def counts(numbers_in: object, numbers_out: object, ratio: object, patched: object) -> Result:
     """Numbers in a clip of 17x32x32, in its latent of 16 channels and 5x8x8, their ratio, and what patching adds."""
-    if unanswered([numbers_in, numbers_out, ratio, patched]):
-        return Result("not answered yet")
     first = check_number(
+        "numbers_in",
         numbers_in,
         52_224,
-        why="",
-        hint="numbers_in: frames times height times width times colours.",
+        hint="Frames times height times width times colours.",
         wrongs=[
-            Wrong(17_408, "numbers_in: those are pixels; each holds three numbers."),
-            Wrong(3_072, "numbers_in: that is one frame; the clip has 17."),
+            Wrong(17_408, "those are pixels; each holds three numbers."),
+            Wrong(3_072, "that is one frame; the clip has 17."),
         ],
     )
     second = check_number(
+        "numbers_out",
         numbers_out,
         5_120,
-        why="",
-        hint="numbers_out: channels times latent frames times latent height times latent width.",
+        hint="Channels times latent frames times latent height times latent width.",
         wrongs=[
-            Wrong(320, "numbers_out: those are the places, 5 * 8 * 8; each place holds 16 channels."),
-            Wrong(960, "numbers_out: a latent has no colours. Each place holds 16 channels, not 3."),
-            Wrong(1_024, "numbers_out: that is one latent frame; there are 5."),
+            Wrong(320, "those are the places, 5 * 8 * 8; each place holds 16 channels."),
+            Wrong(960, "a latent has no colours. Each place holds 16 channels, not 3."),
+            Wrong(1_024, "that is one latent frame; there are 5."),
         ],
     )
     third = check_number(
+        "ratio",
         ratio,
         10.2,
-        why="",
-        hint="ratio: divide the numbers that go in by those that come out.",
+        hint="Divide the numbers that go in by those that come out.",
         tolerance=0.06,
         wrongs=[
-            Wrong(163.2, "ratio: you left out the 16 channels of the latent."),
-            Wrong(54.4, "ratio: that is pixels over places; a pixel holds 3 numbers, a place 16."),
-            Wrong(64, "ratio: 4 * 4 * 4 is how many pixels share a place; the places then hold 16 numbers each."),
-            Wrong(5_120 / 52_224, "ratio: upside down; how many times smaller is asked for."),
+            Wrong(163.2, "you left out the 16 channels of the latent."),
+            Wrong(54.4, "that is pixels over places; a pixel holds 3 numbers, a place 16."),
+            Wrong(64, "4 * 4 * 4 is how many pixels share a place; the places then hold 16 numbers each."),
+            Wrong(5_120 / 52_224, "upside down; how many times smaller is asked for."),
         ],
     )
     fourth = check_number(
+        "patched",
         patched,
         1,
-        why="",
-        hint="patched: count the tokens, and multiply by the length of one.",
+        hint="Count the tokens, and multiply by the length of one.",
         wrongs=[
-            Wrong(4, "patched: four times fewer tokens, but each is four times as long.", 3),
-            Wrong(0.25, "patched: a quarter of the tokens, but each is four times as long.", 3),
-            Wrong(10.2, "patched: the VAE did that, before anything was cut into patches.", 3),
+            Wrong(4, "four times fewer tokens, but each is four times as long.", 3),
+            Wrong(0.25, "a quarter of the tokens, but each is four times as long.", 3),
+            Wrong(10.2, "the VAE did that, before anything was cut into patches.", 3),
         ],
     )
     return all_right(
@@ -125,10 +134,9 @@ def kl(function: object) -> Result:
 # --- 05.3 ------------------------------------------------------------------------------------------------------------
 
 
+@once_answered
 def trade(sharpest: object, reaching: object, collapsed: object, table: Mapping[float, Mapping]) -> Result:
     """Three KL weights out of a measured table: best copies, best reach of noise, and a code that says nothing."""
-    if unanswered([sharpest, reaching, collapsed]):
-        return Result("not answered yet")
     values = {
         name: as_number(v)
         for name, v in zip(("sharpest", "reaching", "collapsed"), (sharpest, reaching, collapsed), strict=True)
@@ -262,10 +270,9 @@ def standardise(function: object) -> Result:
 MAKERS = ("videodit", "dit", "transformer", "diffusiontransformer", "diffusionmodel", "diffusion")
 
 
+@once_answered
 def noise(shapes_in_noise: object, maker: object, clips: Video) -> Result:
     """How many clips of decoded noise the tracker finds a shape in, and which part turns noise into a clip."""
-    if unanswered([shapes_in_noise, maker]):
-        return Result("not answered yet")
     found = int((track(clips).shape >= 0).any(1).sum())
     value = as_number(shapes_in_noise)
     if value is None:

@@ -13,9 +13,9 @@ from sora_edu.grading import (
     check_function,
     check_number,
     not_a_function,
+    once_answered,
     right,
     same,
-    unanswered,
     wrong,
 )
 from sora_edu.noising import alpha_bars, cosine_betas, linear_betas, snr
@@ -27,48 +27,47 @@ NUMBERS = 3 * 224 * 224  # in the white or black picture
 LATENT_STD = 5.49  # of Stable Diffusion's latents before they are scaled: 1 / 0.18215
 
 
+@once_answered
 def one_shot(mean: object, variance: object, draws: object) -> Result:
     """Mean and variance of a pixel of 0.8 after step 500 (linear), and how many noises training draws for it."""
-    if unanswered([mean, variance, draws]):
-        return Result("not answered yet")
     kept, later = LINEAR[STEP - 1].item(), LINEAR[STEP].item()
     first = check_number(
+        "mean",
         mean,
         kept**0.5 * PIXEL,
-        why="",
-        hint="mean: eps is 0 on average, so only sqrt(alpha_bar_500) x_0 stays.",
+        hint="eps is 0 on average, so only sqrt(alpha_bar_500) x_0 stays.",
         wrongs=[
-            Wrong(kept * PIXEL, "mean: alpha_bar is a share of variance; the pixel itself is scaled by its root."),
-            Wrong(PIXEL, "mean: noise is added, but the picture is scaled down as well, at every step."),
-            Wrong(0.0, "mean: a part of the picture is still there at step 500.", 11),
-            Wrong(later**0.5 * PIXEL, "mean: alpha_bar[500] belongs to step 501; s counts from 1, Python from 0."),
+            Wrong(kept * PIXEL, "alpha_bar is a share of variance; the pixel itself is scaled by its root."),
+            Wrong(PIXEL, "noise is added, but the picture is scaled down as well, at every step."),
+            Wrong(0.0, "a part of the picture is still there at step 500.", 11),
+            Wrong(later**0.5 * PIXEL, "alpha_bar[500] belongs to step 501; s counts from 1, Python from 0."),
         ],
         tolerance=6e-4,
     )
     second = check_number(
+        "variance",
         variance,
         1 - kept,
-        why="",
-        hint="variance: a fixed x_0 has none, so only the noise counts, and its factor is squared.",
+        hint="A fixed x_0 has none, so only the noise counts, and its factor is squared.",
         wrongs=[
-            Wrong((1 - kept) ** 0.5, "variance: that is the standard deviation; square it."),
-            Wrong(1.0, "variance: close to 1, but a share alpha_bar of it is not noise yet.", 11),
-            Wrong(linear_betas()[:STEP].sum().item(), "variance: that sums the betas; each step also scales the rest."),
-            Wrong(linear_betas()[STEP - 1].item(), "variance: that is what step 500 alone adds."),
+            Wrong((1 - kept) ** 0.5, "that is the standard deviation; square it."),
+            Wrong(1.0, "close to 1, but a share alpha_bar of it is not noise yet.", 11),
+            Wrong(linear_betas()[:STEP].sum().item(), "that sums the betas; each step also scales the rest."),
+            Wrong(linear_betas()[STEP - 1].item(), "that is what step 500 alone adds."),
         ],
         tolerance=1e-3,
     )
-    walked = "draws: all 500 steps together are one normal number of known variance, so training draws that one."
+    walked = "all 500 steps together are one normal number of known variance, so training draws that one."
     third = check_number(
+        "draws",
         draws,
         1,
-        why="",
-        hint="draws: how many eps are in the closed form?",
+        hint="How many eps are in the closed form?",
         wrongs=[
             Wrong(500, walked, 9),
             Wrong(1000, walked + " Nor does it go on to 1000.", 9),
-            Wrong(2, "draws: s is drawn too, but once for the whole clip, and it is not a normal number."),
-            Wrong(0, "draws: without a draw there would be no noise."),
+            Wrong(2, "s is drawn too, but once for the whole clip, and it is not a normal number."),
+            Wrong(0, "without a draw there would be no noise."),
         ],
     )
     return all_right(first, second, third, why="One draw, and mean and variance are those of 500 steps.")
@@ -158,55 +157,58 @@ def first_below(alpha_bar: Tensor, power: float = 1.0) -> int:
     return int((power * snr(alpha_bar) <= 1).nonzero()[0]) + 1
 
 
+@once_answered
 def equal_steps(linear_step: object, cosine_step: object) -> Result:
     """The first steps at which noise is at least as strong as the signal, in the two schedules."""
-    if unanswered([linear_step, cosine_step]):
-        return Result("not answered yet")
-    results = []
-    for name, answer, alpha_bar in (("linear", linear_step, LINEAR), ("cosine", cosine_step, COSINE)):
+
+    def first_step(name: str, answer: object, alpha_bar: Tensor) -> Result:
         step = first_below(alpha_bar)
         wrongs = [
-            Wrong(step - 1, f"{name}: one early. The first element of the table is step 1, so add 1 to its index."),
-            Wrong(500, f"{name}: half of the steps is not half of the noise; look where SNR falls below 1."),
-            Wrong(first_below(alpha_bar, 3.0), f"{name}: there the signal's root share is 1/2; compare variances."),
-            Wrong(1000, f"{name}: noise catches up long before the end.", 11),
+            Wrong(step - 1, "one early. The first element of the table is step 1, so add 1 to its index."),
+            Wrong(500, "half of the steps is not half of the noise; look where SNR falls below 1."),
+            Wrong(first_below(alpha_bar, 3.0), "there the signal's root share is 1/2; compare variances."),
+            Wrong(1000, "noise catches up long before the end.", 11),
         ]
-        hint = f"{name}: the first s with snr(alpha_bar)[s - 1] <= 1."
-        results.append(check_number(answer, step, why="", hint=hint, wrongs=wrongs))
+        hint = "The first s with snr(alpha_bar)[s - 1] <= 1."
+        return check_number(name, answer, step, hint=hint, wrongs=wrongs)
+
     one, two = as_number(linear_step), as_number(cosine_step)
     if (one, two) == (first_below(COSINE), first_below(LINEAR)):
         return wrong("The two have changed places: the linear schedule destroys faster.")
-    return all_right(*results, why="Step 260 and step 497: the same s means quite different noise in two schedules.")
+    return all_right(
+        first_step("linear", linear_step, LINEAR),
+        first_step("cosine", cosine_step, COSINE),
+        why="Step 260 and step 497: the same s means quite different noise in two schedules.",
+    )
 
 
+@once_answered
 def last_step(factor: object, distance: object) -> Result:
     """x_0's factor in x_1000 (linear), and how many standard deviations apart from 0 a white picture's mean lies."""
-    if unanswered([factor, distance]):
-        return Result("not answered yet")
     kept = LINEAR[-1].item()
     root = kept**0.5
     first = check_number(
+        "factor",
         factor,
         root,
-        why="",
-        hint="factor: sqrt of the last alpha_bar.",
+        hint="sqrt of the last alpha_bar.",
         wrongs=[
-            Wrong(0.0, "factor: small, but not 0. The schedule stops before the signal is gone.", 11),
-            Wrong(kept, "factor: that is alpha_bar, a share of variance; x_0's factor is its root."),
-            Wrong(1 - kept, "factor: that is the noise's share.", 11),
-            Wrong(1.0, "factor: that is the noise's, nearly.", 11),
+            Wrong(0.0, "small, but not 0. The schedule stops before the signal is gone.", 11),
+            Wrong(kept, "that is alpha_bar, a share of variance; x_0's factor is its root."),
+            Wrong(1 - kept, "that is the noise's share.", 11),
+            Wrong(1.0, "that is the noise's, nearly.", 11),
         ],
         tolerance=1e-5 if abs(as_number(factor) or 0.0) < 1e-3 else 6e-5,  # tells 0 from alpha_bar, and takes 0.0064
     )
     second = check_number(
+        "distance",
         distance,
         root * NUMBERS**0.5,
-        why="",
-        hint="distance: the mean of n noises has standard deviation 1 / sqrt(n), so factor / (1 / sqrt(n)).",
+        hint="The mean of n noises has standard deviation 1 / sqrt(n), so factor / (1 / sqrt(n)).",
         wrongs=[
-            Wrong(root, "distance: one number alone hides it, but the mean of n has sqrt(n) times less noise.", 11),
-            Wrong(root * NUMBERS, "distance: noise does not fall like 1 / n; variances add, so like 1 / sqrt(n)."),
-            Wrong(root * 224, "distance: the three colours count too: n = 3 * 224 * 224."),
+            Wrong(root, "one number alone hides it, but the mean of n has sqrt(n) times less noise.", 11),
+            Wrong(root * NUMBERS, "noise does not fall like 1 / n; variances add, so like 1 / sqrt(n)."),
+            Wrong(root * 224, "the three colours count too: n = 3 * 224 * 224."),
         ],
         tolerance=4e-2,  # 2.47 and 2.5 are right
     )
@@ -215,36 +217,35 @@ def last_step(factor: object, distance: object) -> Result:
     )
 
 
+@once_answered
 def unscaled(ratio: object, step: object) -> Result:
     """How much larger the SNR of latents of std 5.49 is, and the linear step at which noise catches up with them."""
-    if unanswered([ratio, step]):
-        return Result("not answered yet")
     power = LATENT_STD**2
     first = check_number(
+        "ratio",
         ratio,
         power,
-        why="",
-        hint="ratio: SNR compares variances, and the variance of 5.49 x is 5.49 squared times that of x.",
+        hint="SNR compares variances, and the variance of 5.49 x is 5.49 squared times that of x.",
         wrongs=[
-            Wrong(LATENT_STD, "ratio: that compares sizes; SNR compares variances, so square it."),
-            Wrong(1.0, "ratio: the schedule is the same, but its noise is measured against a larger signal."),
-            Wrong(1 / power, "ratio: upside down; a larger signal drowns later."),
-            Wrong(1 / LATENT_STD, "ratio: upside down, and not squared."),
+            Wrong(LATENT_STD, "that compares sizes; SNR compares variances, so square it."),
+            Wrong(1.0, "the schedule is the same, but its noise is measured against a larger signal."),
+            Wrong(1 / power, "upside down; a larger signal drowns later."),
+            Wrong(1 / LATENT_STD, "upside down, and not squared."),
         ],
         tolerance=0.2,
     )
     early = first_below(LINEAR, 1 / power)
     second = check_number(
+        "step",
         step,
         first_below(LINEAR, power),
-        why="",
-        hint="step: the first s with ratio * snr(alpha_bar)[s - 1] <= 1.",
+        hint="The first s with ratio * snr(alpha_bar)[s - 1] <= 1.",
         wrongs=[
-            Wrong(first_below(LINEAR), "step: that is the step for a signal of variance 1."),
-            Wrong(first_below(LINEAR, power) - 1, "step: one early; s counts from 1, Python's index from 0."),
-            Wrong(first_below(LINEAR, LATENT_STD), "step: you multiplied by 5.49; variances need its square."),
-            Wrong(early, "step: upside down; a larger signal drowns later, not earlier."),
-            Wrong(first_below(COSINE, power), "step: that is the cosine schedule; the question is about the linear."),
+            Wrong(first_below(LINEAR), "that is the step for a signal of variance 1."),
+            Wrong(first_below(LINEAR, power) - 1, "one early; s counts from 1, Python's index from 0."),
+            Wrong(first_below(LINEAR, LATENT_STD), "you multiplied by 5.49; variances need its square."),
+            Wrong(early, "upside down; a larger signal drowns later, not earlier."),
+            Wrong(first_below(COSINE, power), "that is the cosine schedule; the question is about the linear."),
         ],
     )
     return all_right(

@@ -15,8 +15,8 @@ from sora_edu.grading import (
     check_array,
     check_function,
     check_number,
+    once_answered,
     right,
-    unanswered,
     wrong,
 )
 
@@ -70,35 +70,35 @@ def convert(function: object) -> Result:
             Wrong(
                 answers(line, lambda x_t, eps, x_0: x_0 - eps),
                 f"The velocity has the wrong sign: it points from data to noise, eps - x_0. {TURNED}",
-                14,
+                14
             ),
             Wrong(
                 answers(lambda x_t, eps, t: (x_t - (1 - t) * eps) / t, forward),
                 f"You let t be the share of data. {TURNED} So eps is weighed by t.",
-                14,
+                14
             ),
             Wrong(
                 answers(lambda x_t, eps, t: (x_t - (1 - t) * eps) / t, lambda x_t, eps, x_0: x_0 - eps),
                 f"Clock and sign are both of the other convention. {TURNED}",
-                14,
+                14
             ),
             Wrong(
                 answers(line, lambda x_t, eps, x_0: eps),
                 "x_0 is right, but a noise prediction is not a velocity yet; the difference to x_0 is.",
-                13,
+                13
             ),
             Wrong(
                 answers(lambda x_t, eps, t: x_t - t * eps, forward),
-                "x_0 is still multiplied by 1 - t: divide by it.",
+                "x_0 is still multiplied by 1 - t: divide by it."
             ),
             Wrong(
                 answers(lambda x_t, eps, t: x_t - eps, forward),
-                "Noise is not simply added: x_t holds t of it, and 1 - t of the data.",
+                "Noise is not simply added: x_t holds t of it, and 1 - t of the data."
             ),
             Wrong(
                 answers(lambda x_t, eps, t: (x_t - t.sqrt() * eps) / (1 - t).sqrt(), forward),
                 "These square roots are DDPM's, of alpha_bar; the line's weights are 1 - t and t themselves.",
-                13,
+                13
             ),
             Wrong(lambda x_t, eps, t: [velocity_from_eps(x_t, eps, t), x_0_from_eps_on_the_line(x_t, eps, t)],
                   "Both are right, in the other order: x_0 first, then the velocity."),
@@ -109,34 +109,31 @@ def convert(function: object) -> Result:
 # --- 07.2 one answer for many pairs ----------------------------------------------------------------------------------
 
 
+@once_answered
 def one_answer(guess: object, loss_left: object) -> Result:
     """The best single answer to 1, 1, 1, 5 by mean squared error, and the error that stays."""
-    if unanswered([guess, loss_left]):
-        return Result("not answered yet")
     first = check_number(
+        "guess",
         guess,
         2,
-        why="",
-        hint="guess: try a few numbers; sum the four squared errors of each.",
+        hint="Try a few numbers; sum the four squared errors of each.",
         wrongs=[
-            Wrong(1, "guess: 1 is the commonest answer, but it misses the 5 by 4, and squares punish that: loss 4."),
-            Wrong(3, "guess: 3 is half way between the two, but three pairs pull from one side: loss 4."),
-            Wrong(5, "guess: 5 is right for one pair in four, and misses the other three by 4: loss 12."),
+            Wrong(1, "1 is the commonest answer, but it misses the 5 by 4, and squares punish that: loss 4."),
+            Wrong(3, "3 is half way between the two, but three pairs pull from one side: loss 4."),
+            Wrong(5, "5 is right for one pair in four, and misses the other three by 4: loss 12."),
         ],
     )
     second = check_number(
+        "loss_left",
         loss_left,
         3,
-        why="",
-        hint="loss_left: the mean of the four squared errors of your guess.",
+        hint="The mean of the four squared errors of your guess.",
         wrongs=[
-            Wrong(
-                0, "loss_left: zero would need four answers to one question; a net has one answer per x_t and t.", 15
-            ),
-            Wrong(12, "loss_left: that is the sum over the four pairs; the loss is their mean."),
-            Wrong(3**0.5, "loss_left: that is its square root; the loss is the mean of the squares."),
-            Wrong(4, "loss_left: either you divided by 3, or you took the loss of another guess."),
-            Wrong(1.5, "loss_left: that is the mean distance; the loss squares each before the mean."),
+            Wrong(0, "zero would need four answers to one question; a net has one answer per x_t and t.", 15),
+            Wrong(12, "that is the sum over the four pairs; the loss is their mean."),
+            Wrong(3**0.5, "that is its square root; the loss is the mean of the squares."),
+            Wrong(4, "either you divided by 3, or you took the loss of another guess."),
+            Wrong(1.5, "that is the mean distance; the loss squares each before the mean."),
         ],
         tolerance=1e-3,
     )
@@ -249,10 +246,7 @@ def euler(function: object) -> Result:
                 "x_t - t * velocity jumps all the way to the predicted data at every step; go only t - t_next.",
                 12,
             ),
-            Wrong(
-                stale,
-                "You ask the velocity of the noise at every step; ask that of x_t, where the sample is now.",
-            ),
+            Wrong(stale, "You ask the velocity of the noise at every step; ask that of x_t, where the sample is now."),
             Wrong(
                 lambda fn, noise, times: reference_euler(fn, noise, times[:-1]),
                 "The last step is missing: n + 1 times make n steps.",
@@ -302,59 +296,58 @@ def from_theirs(function: object) -> Result:
 # --- 07.5 steps and quality ------------------------------------------------------------------------------------------
 
 
+@once_answered
 def steps_and_quality(one_step: object, share: object, euler_factor: object, heun_factor: object) -> Result:
     """One step of a perfect net, the share of a mode after many, and what four times the steps buy."""
-    if unanswered([one_step, share, euler_factor, heun_factor]):
-        return Result("not answered yet")
     first = check_array(
+        "one_step",
         one_step,
         [1, 0.5],
-        why="",
-        hint="one_step: noise alone says nothing about x_0, so what is the best single guess of it?",
+        hint="Noise alone says nothing about x_0, so what is the best single guess of it?",
         wrongs=[
-            Wrong([0, 0], "one_step: that is the commoner point, but the best guess is the mean of all data.", 12),
-            Wrong([2, 1], "one_step: half way, but three quarters of the data pull to the other side.", 12),
-            Wrong([4, 2], "one_step: from pure noise nothing tells which point it will be; the guess is the mean.", 12),
-            Wrong([3, 1.5], "one_step: the weights are the wrong way round: three quarters lie at (0, 0)."),
-            Wrong([0.5, 1], "one_step: x and y are swapped."),
+            Wrong([0, 0], "that is the commoner point, but the best guess is the mean of all data.", 12),
+            Wrong([2, 1], "half way, but three quarters of the data pull to the other side.", 12),
+            Wrong([4, 2], "from pure noise nothing tells which point it will be; the guess is the mean.", 12),
+            Wrong([3, 1.5], "the weights are the wrong way round: three quarters lie at (0, 0)."),
+            Wrong([0.5, 1], "x and y are swapped."),
         ],
     )
     second = check_number(
+        "share",
         share,
         0.25,
-        why="",
-        hint="share: after many small steps a perfect net draws from the data's own distribution.",
+        hint="After many small steps a perfect net draws from the data's own distribution.",
         wrongs=[
-            Wrong(0.0, "share: rare is not absent. Many steps draw from the data, in its own proportions.", 12),
-            Wrong(0.5, "share: two points, but not equally likely: the net keeps the data's proportions."),
-            Wrong(1.0, "share: then (0, 0), three quarters of the data, would never be drawn."),
-            Wrong(0.75, "share: that is the share of (0, 0)."),
-            Wrong(25, "share: give it as a number from 0 to 1."),
+            Wrong(0.0, "rare is not absent. Many steps draw from the data, in its own proportions.", 12),
+            Wrong(0.5, "two points, but not equally likely: the net keeps the data's proportions."),
+            Wrong(1.0, "then (0, 0), three quarters of the data, would never be drawn."),
+            Wrong(0.75, "that is the share of (0, 0)."),
+            Wrong(25, "give it as a number from 0 to 1."),
         ],
     )
     third = check_number(
+        "euler_factor",
         euler_factor,
         4,
-        why="",
-        hint="euler_factor: Euler is of first order: error ~ 1 / steps.",
+        hint="Euler is of first order: error ~ 1 / steps.",
         wrongs=[
-            Wrong(16, "euler_factor: that is a method of second order; Euler is of first."),
-            Wrong(2, "euler_factor: twice the steps would halve it; here there are four times as many."),
-            Wrong(0.25, "euler_factor: upside down: by how much does it shrink?"),
-            Wrong(1, "euler_factor: more steps do help where the path bends.", 12),
+            Wrong(16, "that is a method of second order; Euler is of first."),
+            Wrong(2, "twice the steps would halve it; here there are four times as many."),
+            Wrong(0.25, "upside down: by how much does it shrink?"),
+            Wrong(1, "more steps do help where the path bends.", 12),
         ],
         tolerance=1e-3,
     )
     fourth = check_number(
+        "heun_factor",
         heun_factor,
         16,
-        why="",
-        hint="heun_factor: Heun is of second order: error ~ 1 / steps^2.",
+        hint="Heun is of second order: error ~ 1 / steps^2.",
         wrongs=[
-            Wrong(4, "heun_factor: that is Euler's; of second order means the square of it."),
-            Wrong(8, "heun_factor: twice Euler's gain would be the price in passes; the order is a power: 4 ** 2."),
-            Wrong(1 / 16, "heun_factor: upside down: by how much does it shrink?"),
-            Wrong(64, "heun_factor: that is third order, 4 ** 3; Heun is of second."),
+            Wrong(4, "that is Euler's; of second order means the square of it."),
+            Wrong(8, "twice Euler's gain would be the price in passes; the order is a power: 4 ** 2."),
+            Wrong(1 / 16, "upside down: by how much does it shrink?"),
+            Wrong(64, "that is third order, 4 ** 3; Heun is of second."),
         ],
         tolerance=1e-3,
     )
@@ -370,24 +363,18 @@ def steps_and_quality(one_step: object, share: object, euler_factor: object, heu
 # --- 07.6 losses of different targets --------------------------------------------------------------------------------
 
 
+@once_answered
 def loss_and_samples(function: object, better: object) -> Result:
     """A function ``(x_0_error, t)`` that returns eps- and velocity-error; and what two losses say of two nets."""
-    if unanswered(function) or unanswered(better):
-        return Result("not answered yet")
     verdict = check_function(
         function,
         lambda x_0_error, t: [x_0_error * ((1 - t) / t) ** 2, x_0_error / t**2],
         [(0.04, 0.2), (0.5, 0.75), (1.3, 0.5)],
-        why="",
         hint="With x_t fixed, an error d in x_0 is -d (1 - t) / t in eps, and -d / t in the velocity. Then square.",
         wrongs=[
             Wrong(lambda e, t: [e, e], "The three differ by factors that depend on t: solve for each, x_t fixed.", 15),
             Wrong(lambda e, t: [e * (1 - t) / t, e / t], "These factors are for the error itself; square them."),
-            Wrong(
-                lambda e, t: [e * (t / (1 - t)) ** 2, e / (1 - t) ** 2],
-                f"1 - t and t are swapped. {TURNED}",
-                14,
-            ),
+            Wrong(lambda e, t: [e * (t / (1 - t)) ** 2, e / (1 - t) ** 2], f"1 - t and t are swapped. {TURNED}", 14),
             Wrong(
                 lambda e, t: [e * (t / (1 - t)) ** 2, e * t**2],
                 "Upside down: that is the way from eps or velocity back to x_0.",

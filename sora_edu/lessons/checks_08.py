@@ -14,6 +14,7 @@ from sora_edu.grading import (
     as_number,
     check_function,
     check_number,
+    once_answered,
     right,
     unanswered,
     wrong,
@@ -129,11 +130,11 @@ def new_block(change: object, awake: object) -> Result:
     if unanswered(change) or awake is None or awake is Ellipsis:
         return Result("not answered yet")
     first = check_number(
+        "change",
         change,
         0.0,
-        why="",
-        hint="change: with gate = 0, x + gate * anything is x.",
-        wrongs=[Wrong(1, "change: the question is how far the output is from x, not how large it is.")],
+        hint="With gate = 0, x + gate * anything is x.",
+        wrongs=[Wrong(1, "the question is how far the output is from x, not how large it is.")],
     )
     if not first:
         return first
@@ -181,16 +182,14 @@ def changed_sum(change: Callable[[int, int, int], int]) -> Callable:
     return lambda depth, d, patch: parameter_sum(depth, d, patch) + change(depth, d, patch)
 
 
+@once_answered
 def parameters(function: object, ratio: object) -> Result:
     """A function ``(depth, d, patch)`` that counts DiT's parameters, and those of XL/2 over those of XL/8."""
-    if unanswered(ratio):
-        return Result("not answered yet")
     biases = "The biases are missing: a linear layer from a to b has a * b + b parameters."
     first = check_function(
         function,
         parameter_sum,
         [(3, 64, 4), (12, 768, 2), (28, 1152, 2), (5, 96, 8)],
-        why="",
         hint="Go through the table line by line; a block has 18 d^2 + 15 d.",
         wrongs=[
             Wrong(lambda L, d, p: parameter_sum(L, d, p) / 1e6, "Give the count itself, not millions."),
@@ -214,14 +213,14 @@ def parameters(function: object, ratio: object) -> Result:
         ],
         tolerance=0.5,
     )
-    many = "The blocks never ask how many tokens there are; each token goes through the same weights."
+    many = "the blocks never ask how many tokens there are; each token goes through the same weights."
     second = check_number(
+        "ratio",
         ratio,
         parameter_sum(28, 1152, 2) / parameter_sum(28, 1152, 8),
-        why="",
-        hint="ratio: which layers depend on the patch at all?",
-        wrongs=[Wrong(value, f"ratio: {many}", 4) for value in (16, 4, 256, 2, 1 / 16, 1 / 4, 5.16)]
-        + [Wrong(16.05, f"ratio: that is the ratio of the multiply-adds. {many}", 4)],
+        hint="Which layers depend on the patch at all?",
+        wrongs=[Wrong(value, many, 4) for value in (16, 4, 256, 2, 1 / 16, 1 / 4, 5.16)]
+        + [Wrong(16.05, f"that is the ratio of the multiply-adds. {many}", 4)],
         tolerance=5e-3,
     )
     return all_right(
@@ -235,10 +234,9 @@ def gmacs(depth: int, d: int, patch: int, **parts: float) -> float:
     return sum(value * parts.get(name, 1.0) for name, value in shares.items()) / 1e9
 
 
+@once_answered
 def macs(function: object, ratio: object) -> Result:
     """A function ``(depth, d, patch)`` that gives DiT's GMACs, and XL/2 over B/2."""
-    if unanswered(ratio):
-        return Result("not answered yet")
 
     def blocks_only(depth: int, d: int, patch: int) -> float:
         return gmacs(depth, d, patch, rest=0.0)
@@ -250,7 +248,6 @@ def macs(function: object, ratio: object) -> Result:
         function,
         gmacs,
         [(12, 768, 2), (28, 1152, 2), (7, 640, 2), (20, 1280, 4)],
-        why="",
         hint="A block: 12 n d^2 for its linear layers, 2 n^2 d for the pairs, 6 d^2 for the six; n = (32 / patch)^2.",
         wrongs=[
             Wrong(lambda *case: gmacs(*case) * 1e9, "Give GMACs: divide by 1e9."),
@@ -265,17 +262,17 @@ def macs(function: object, ratio: object) -> Result:
         tolerance=3e-3,
     )
     second = check_number(
+        "ratio",
         ratio,
         count_macs(config_of(28, 1152, 2)) / count_macs(config_of(12, 768, 2)),
-        why="",
-        hint="ratio: 118.62 over 23.01.",
+        hint="118.62 over 23.01.",
         wrongs=[
-            Wrong(12, "ratio: the popular 12 is a corrupted 5; count."),
-            Wrong(parameter_sum(28, 1152, 2) / parameter_sum(12, 768, 2), "ratio: those are the parameters; close by."),
-            Wrong(28 / 12, "ratio: XL is deeper, and wider too."),
-            Wrong(2.25, "ratio: XL is wider, and deeper too."),
-            Wrong(5.25, "ratio: nearly: depth times width squared; the pairs grow with width once only."),
-            Wrong(23.01 / 118.62, "ratio: upside down."),
+            Wrong(12, "the popular 12 is a corrupted 5; count."),
+            Wrong(parameter_sum(28, 1152, 2) / parameter_sum(12, 768, 2), "those are the parameters; close by."),
+            Wrong(28 / 12, "XL is deeper, and wider too."),
+            Wrong(2.25, "XL is wider, and deeper too."),
+            Wrong(5.25, "nearly: depth times width squared; the pairs grow with width once only."),
+            Wrong(23.01 / 118.62, "upside down."),
         ],
         tolerance=6e-3,
     )
@@ -285,37 +282,36 @@ def macs(function: object, ratio: object) -> Result:
 # --- 08.5: more steps, or more model ----------------------------------------------------------------------------------
 
 
+@once_answered
 def rescue(l_2: object, xl_2: object, better: object) -> Result:
     """TMACs for an image from L/2 in 1000 steps and from XL/2 in 128, and which images are better."""
-    if unanswered([l_2, xl_2, better]):
-        return Result("not answered yet")
     large, extra = (gmacs(*case) / 1e3 for case in ((24, 1024, 2), (28, 1152, 2)))
     first = check_work(
+        "l_2",
         l_2,
         1000 * large,
-        "l_2",
-        [Wrong(large, "l_2: that is one step."), Wrong(128 * large, "l_2: L/2 takes 1000 steps.")],
+        [Wrong(large, "that is one step."), Wrong(128 * large, "L/2 takes 1000 steps.")],
     )
     second = check_work(
+        "xl_2",
         xl_2,
         128 * extra,
-        "xl_2",
-        [Wrong(extra, "xl_2: that is one step."), Wrong(1000 * extra, "xl_2: 128 steps, not 1000.")],
+        [Wrong(extra, "that is one step."), Wrong(1000 * extra, "128 steps, not 1000.")],
     )
     return all_right(first, second, better_model(better), why="A fifth of the compute, and the better images.")
 
 
-def check_work(answer: object, expected: float, name: str, wrongs: list[Wrong]) -> Result:
+def check_work(name: str, answer: object, expected: float, wrongs: list[Wrong]) -> Result:
     """Compare a number of TMACs up to 0.3 %, so that rounding does not matter."""
     value = as_number(answer)
     wrongs = [
         *wrongs,
-        Wrong(1000 * expected, f"{name}: that is in GMACs; divide by 1000 for TMACs."),
-        Wrong(2 * expected, f"{name}: these are FLOPs; count multiply-adds."),
+        Wrong(1000 * expected, "that is in GMACs; divide by 1000 for TMACs."),
+        Wrong(2 * expected, "these are FLOPs; count multiply-adds."),
     ]
     known = next((w for w in wrongs if value is not None and math.isclose(value, w.answer, rel_tol=3e-3)), None)
-    hint = f"{name}: GMACs a step, times the steps, divided by 1000."
-    return known.result() if known else check_number(answer, expected, why="", hint=hint, tolerance=3e-3 * expected)
+    hint = "GMACs a step, times the steps, divided by 1000."
+    return known.result(name) if known else check_number(name, answer, expected, hint=hint, tolerance=3e-3 * expected)
 
 
 def better_model(better: object) -> Result:

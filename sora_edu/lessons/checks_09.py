@@ -11,7 +11,8 @@ from sora_edu.grading import (
     all_right,
     check_function,
     check_number,
-    unanswered,
+    not_a_function,
+    once_answered,
     wrong,
 )
 from sora_edu.tokenizer import PAD, START, UNKNOWN
@@ -118,88 +119,85 @@ def drop_captions(function: object) -> Result:
 # --- exercise 3: numbers of guidance ----------------------------------------------------------------------------------
 
 
+@once_answered
 def scales(plain: object, ignores: object, w: object) -> Result:
     """The cfg_scale of the plain conditional model, the one that ignores the prompt, and the paper's w for 3."""
-    if unanswered([plain, ignores, w]):
-        return Result("not answered yet")
     first = check_number(
+        "plain",
         plain,
         1,
-        why="",
-        hint="plain: for which s does uncond + s * (cond - uncond) leave cond alone?",
+        hint="For which s does uncond + s * (cond - uncond) leave cond alone?",
         wrongs=[
-            Wrong(0, "plain: at s = 0 only uncond is left; the prompt is not read at all. w = 0 is plain.", 18),
-            Wrong(0.5, "plain: at s = 0.5 half of uncond is still there."),
-            Wrong(3, "plain: 3 is this course's default, and it is guidance already."),
+            Wrong(0, "at s = 0 only uncond is left; the prompt is not read at all. w = 0 is plain.", 18),
+            Wrong(0.5, "at s = 0.5 half of uncond is still there."),
+            Wrong(3, "3 is this course's default, and it is guidance already."),
         ],
     )
     second = check_number(
+        "ignores",
         ignores,
         0,
-        why="",
-        hint="ignores: for which s does cond drop out of uncond + s * (cond - uncond)?",
+        hint="For which s does cond drop out of uncond + s * (cond - uncond)?",
         wrongs=[
-            Wrong(1, "ignores: at s = 1 cond alone is left, which reads the prompt.", 18),
-            Wrong(-1, "ignores: that is the paper's w; our s is w + 1."),
+            Wrong(1, "at s = 1 cond alone is left, which reads the prompt.", 18),
+            Wrong(-1, "that is the paper's w; our s is w + 1."),
         ],
     )
     third = check_number(
+        "w",
         w,
         2,
-        why="",
-        hint="w: (1 + w) cond - w uncond is uncond + s (cond - uncond); compare the factors of cond.",
+        hint="(1 + w) cond - w uncond is uncond + s (cond - uncond); compare the factors of cond.",
         wrongs=[
-            Wrong(3, "w: the paper counts what is added to the plain conditional model: w = s - 1.", 18),
-            Wrong(4, "w: the other way round: w = s - 1."),
+            Wrong(3, "the paper counts what is added to the plain conditional model: w = s - 1.", 18),
+            Wrong(4, "the other way round: w = s - 1."),
         ],
     )
     return all_right(first, second, third, why="s = 1 is plain, s = 0 ignores the prompt, and w = s - 1.")
 
 
+@once_answered
 def passes(guided_clip: object, plain_clip: object, equal_steps: object) -> Result:
     """Passes of a clip in 25 Euler steps at s = 3 and at s = 1, and the guided steps that 50 plain ones pay for."""
-    if unanswered([guided_clip, plain_clip, equal_steps]):
-        return Result("not answered yet")
     first = check_number(
+        "guided_passes",
         guided_clip,
         50,
-        why="",
-        hint="guided: each step needs the velocity with the prompt and the one without.",
+        hint="Each step needs the velocity with the prompt and the one without.",
         wrongs=[
-            Wrong(25, "guided: one call of a batch of two is still two passes of arithmetic.", 17),
-            Wrong(26, "guided: the velocity without prompt depends on x_t: it is new at every step.", 17),
-            Wrong(75, "guided: s multiplies a difference, it does not repeat the model."),
-            Wrong(100, "guided: Euler looks once a step (Heun twice); with and without prompt makes 2."),
+            Wrong(25, "one call of a batch of two is still two passes of arithmetic.", 17),
+            Wrong(26, "the velocity without prompt depends on x_t: it is new at every step.", 17),
+            Wrong(75, "s multiplies a difference, it does not repeat the model."),
+            Wrong(100, "Euler looks once a step (Heun twice); with and without prompt makes 2."),
         ],
     )
     second = check_number(
+        "plain_passes",
         plain_clip,
         25,
-        why="",
-        hint="plain: what stays of the formula at s = 1?",
-        wrongs=[Wrong(50, "plain: at s = 1 uncond drops out, and the package does not compute it.")],
+        hint="What stays of the formula at s = 1?",
+        wrongs=[Wrong(50, "at s = 1 uncond drops out, and the package does not compute it.")],
     )
     third = check_number(
+        "equal_steps",
         equal_steps,
         25,
-        why="",
-        hint="equal_steps: 50 passes, two a step.",
+        hint="50 passes, two a step.",
         wrongs=[
-            Wrong(50, "equal_steps: 50 guided steps are 100 passes.", 17),
-            Wrong(100, "equal_steps: the other way round: a guided step costs two passes.", 17),
+            Wrong(50, "50 guided steps are 100 passes.", 17),
+            Wrong(100, "the other way round: a guided step costs two passes.", 17),
         ],
     )
     return all_right(first, second, third, why="Guidance doubles the arithmetic of every step.")
 
 
+@once_answered
 def numbers_of_guidance(answers: object) -> Result:
     """A dict of six numbers: ``plain``, ``ignores``, ``w``, ``guided_passes``, ``plain_passes``, ``equal_steps``."""
     names = ("plain", "ignores", "w", "guided_passes", "plain_passes", "equal_steps")
     if not isinstance(answers, dict) or set(names) - set(answers):
         return wrong(f"expected a dict with the keys {', '.join(names)}")
     values = [answers[name] for name in names]
-    if unanswered(values):
-        return Result("not answered yet")
     why = "s = 1 is plain, s = 0 ignores the prompt, w = s - 1, and every guided step costs two passes."
     return all_right(scales(*values[:3]), passes(*values[3:]), why=why)
 
@@ -244,8 +242,8 @@ def guided_velocity(function: object) -> Result:
     def variant(formula: Callable) -> Callable:
         return lambda x, t, text, null, s: formula(Model()(x, t, text), Model()(x, t, null), s)
 
-    if unanswered(function) or not callable(function):
-        return check_function(function, reference_velocity, cases, why="", hint="")
+    if (refusal := not_a_function(function, "a function")) is not None:
+        return refusal
     paper = "That is the paper's w: at s = 0 it is plain conditional, but ours is unconditional there. s = w + 1."
     verdict = check_function(
         run,

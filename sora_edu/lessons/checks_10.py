@@ -15,6 +15,7 @@ from sora_edu.grading import (
     check_function,
     check_number,
     not_a_function,
+    once_answered,
     unanswered,
     wrong,
 )
@@ -189,6 +190,7 @@ def one_step(function: object) -> Result:
 # --- exercise 3: one example by heart ---------------------------------------------------------------------------------
 
 
+@once_answered
 def by_heart(function: object, loss_left: object) -> Result:
     """A function ``(x_t, t, example)``: the velocity that a network answers which knows only this example."""
     cases = []
@@ -202,13 +204,10 @@ def by_heart(function: object, loss_left: object) -> Result:
     def seen(x_t: Tensor, t: Tensor, example: Tensor) -> Tensor:
         return velocity_from_x_0(x_t, example.expand_as(x_t), t)
 
-    if unanswered(function) or unanswered(loss_left):
-        return Result("not answered yet")
     first = check_function(
         function,
         seen,
         cases,
-        why="",
         hint="x_t = (1 - t) example + t eps: solve for eps, then eps - example. over_batch(t, x_t) lets t divide.",
         wrongs=[
             Wrong(lambda x_t, t, x: x_t - x, "Divide by t: at time t only the share t of the noise is in x_t."),
@@ -222,20 +221,17 @@ def by_heart(function: object, loss_left: object) -> Result:
                 lambda x_t, t, x: seen(x_t, t, x) + x, "That is eps; the velocity is what lies between: eps - example."
             ),
             Wrong(lambda x_t, t, x: x.expand_as(x_t), "That is x_0: known, but it is the velocity that is asked for."),
-            Wrong(
-                lambda x_t, t, x: x_t - over_batch(t, x_t) * x,
-                "Solve x_t = (1 - t) example + t eps for eps first.",
-            ),
+            Wrong(lambda x_t, t, x: x_t - over_batch(t, x_t) * x, "Solve x_t = (1 - t) example + t eps for eps first."),
         ],
     )
     second = check_number(
+        "loss_left",
         loss_left,
         0,
-        why="",
-        hint="loss_left: how far is the answer above from eps - example, at any t and any noise?",
+        hint="How far is the answer above from eps - example, at any t and any noise?",
         wrongs=[
-            Wrong(2, "loss_left: 2 is what a network that says nothing pays: variance of eps plus that of x_0."),
-            Wrong(1, "loss_left: the noise is not left over: x_t, t and the one example give it away exactly."),
+            Wrong(2, "2 is what a network that says nothing pays: variance of eps plus that of x_0."),
+            Wrong(1, "the noise is not left over: x_t, t and the one example give it away exactly."),
         ],
     )
     why = "With one example nothing is left to guess, so the loss can fall to 0; with a world of clips it cannot."
@@ -398,10 +394,9 @@ SIGNS = {
 }
 
 
+@once_answered
 def find_the_bug(answers: object) -> Result:
     """A dict of letter to a name in BUGS."""
-    if unanswered(answers):
-        return Result("not answered yet")
     if not isinstance(answers, dict) or set(PATIENTS) - set(answers):
         return wrong(f"expected a dict with the keys {', '.join(PATIENTS)}")
     said = {letter: str(answers[letter]).strip().lower() for letter in PATIENTS}

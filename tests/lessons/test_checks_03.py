@@ -128,7 +128,7 @@ def test_the_counts_are_those_of_the_package():
         (1, 196, "one layer"),
         (1, 3136, "16 / 2 layers"),
         (1, 2940, "side by side"),
-        (1, 1000, "b: 16 / 2"),
+        (1, 1000, "b: got 1000. 16 / 2"),
         (2, 2048, "not square"),
         (2, 4096, "32 / 4"),
         (3, 16, "one latent frame"),
@@ -247,7 +247,7 @@ def test_overlap_is_that_of_the_package():
         ((2548, 1, 2), "every second"),
         ((7, 1, 2), "196 places"),
         ((5103, 1, 2), "only time overlaps"),
-        ((1000, 1, 2), "starts are 0, 2, 4"),
+        ((1000, 1, 2), "Starts are 0, 2, 4"),
         ((1372, 2, 2), "before frame 0"),
         ((1372, 1, 1), "what overlap means"),
     ],
@@ -274,7 +274,7 @@ def test_pairs_in_any_form(answer):
         ((64, 64), "counts the tokens"),
         ((4032, 4096), "itself as well"),
         ((2016, 4096), "counts twice"),
-        ((5000, 4096), "every token looks at every token"),
+        ((5000, 4096), "Every token looks at every token"),
     ],
 )
 def test_pairs_name_the_mistake(answer, part):

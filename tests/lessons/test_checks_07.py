@@ -108,7 +108,7 @@ def test_one_answer_in_any_right_form(answer):
         ((2, 1.7320508), "square root"),
         ((2, 4), "divided by 3"),
         ((2, 1.5), "mean distance"),
-        ((7, 3), "try a few"),
+        ((7, 3), "Try a few"),
         (("two", 3), "expected one number"),
     ],
 )

@@ -1,8 +1,54 @@
 """All settings, as frozen dataclasses, and the two presets: ``tiny`` for a laptop, ``compact`` for one GPU."""
 
 from dataclasses import dataclass, field
+from typing import get_args, get_origin, get_type_hints
 
 from sora_edu.errors import InputError
+
+
+KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+
+
+def check_fields(config, **ranges: tuple) -> None:
+    """Every field must have its declared type, and every number named here lie in its range, both ends included.
+
+    In a tuple the range holds for each number. Raises InputError: settings also come from files that others wrote.
+    """
+    for name, kind in get_type_hints(type(config)).items():
+        value, wanted = getattr(config, name), _in_words(kind)
+        fits = _has_type(value, kind)
+        if name in ranges:
+            low, high = ranges[name]
+            wanted += f" from {low:,} to {high:,}"
+            fits = fits and all(low <= number <= high for number in (value if isinstance(value, tuple) else [value]))
+        if not fits:
+            raise InputError(f"{name}={_shown(value)} must be {wanted}")
+
+
+def _has_type(value, kind) -> bool:
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, tuple) or (kinds[-1] is not ... and len(value) != len(kinds)):
+            return False
+        return all(_has_type(item, kinds[0]) for item in value)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind  # not isinstance: True is an int
+
+
+def _in_words(kind) -> str:
+    if get_origin(kind) is not tuple:
+        return KINDS.get(kind) or f"a {kind.__name__}"
+    first, *more = get_args(kind)
+    return f"{'some' if more[-1] is ... else 1 + len(more)} numbers, each {KINDS[first]}"
+
+
+def _shown(value) -> str:
+    """The value for a message: short, even where it is a number of ten thousand digits."""
+    if isinstance(value, int) and abs(value) >= 10**50:
+        return f"<{value.bit_length()} bits>"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +62,9 @@ class WorldConfig:
     pan_fraction: float = 0.0  # share of clips in which the camera pans
 
     def __post_init__(self):
-        if self.frames < 1 or self.height < 16 or self.width < 16:
-            raise InputError(f"a clip of {self.frames}x{self.height}x{self.width} is too small; use 1x16x16 or more")
-        if not (0 <= self.pair_fraction <= 1 and 0 <= self.pan_fraction <= 1 - self.pair_fraction):
+        shares = {"pair_fraction": (0, 1), "pan_fraction": (0, 1)}
+        check_fields(self, frames=(1, 4096), height=(16, 4096), width=(16, 4096), **shares)
+        if self.pair_fraction + self.pan_fraction > 1:
             raise InputError(
                 f"pair_fraction={self.pair_fraction}, pan_fraction={self.pan_fraction}: shares must add up to 1 at most"
             )
@@ -36,6 +82,8 @@ class VAEConfig:
     fs: int = 4  # compression in height and width
 
     def __post_init__(self):
+        blocks = {"enc_blocks": (0, 64), "dec_blocks": (0, 64)}
+        check_fields(self, channels=(1, 1024), widths=(1, 8192), ft=(1, 64), fs=(1, 64), **blocks)
         if self.ft != 2 ** (len(self.widths) - 1):
             fits = 2 ** (len(self.widths) - 1)
             raise InputError(f"ft={self.ft} does not fit {len(self.widths)} widths; use {fits}, a halving a level")
@@ -49,6 +97,11 @@ class TextConfig:
     depth: int = 2  # transformer blocks
     heads: int = 4
     max_tokens: int = 32  # longer prompts are cut, with a warning
+
+    def __post_init__(self):
+        check_fields(self, width=(2, 16384), depth=(0, 64), heads=(1, 1024), max_tokens=(1, 4096))
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise InputError(f"width={self.width} must be an even multiple of heads={self.heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +117,13 @@ class DiTConfig:
     text_width: int = 128  # as the text encoder's
 
     def __post_init__(self):
+        sizes = {"width": (6, 16384), "text_width": (1, 16384), "channels": (1, 1024), "patch": (1, 64)}
+        check_fields(self, depth=(0, 64), heads=(1, 1024), mlp_ratio=(0.25, 16), **sizes)
         if self.width % self.heads or self.width // self.heads % 2:
             raise InputError(f"width={self.width} must be an even multiple of heads={self.heads}")
+        if self.width // self.heads < 6:
+            few = f"width={self.width} leaves {self.width // self.heads} channels to each of {self.heads} heads"
+            raise InputError(f"{few}; three axes of rotary positions need 6: use {self.width // 6} heads at most")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +144,10 @@ class TrainConfig:
     image_fraction: float = 0.1  # share of steps that train on single frames
 
     def __post_init__(self):
-        for name in ("steps", "batch", "save_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)} must be at least 1")
-        if not 0 < self.lr < 1:
-            raise InputError(f"lr={self.lr} must lie between 0 and 1, such as 1e-3")
-        if not 0 <= self.muon_lr < 1:
-            raise InputError(f"muon_lr={self.muon_lr} must lie between 0 and 1, such as 2e-3, or be 0 for AdamW alone")
+        counts = {name: (1, 10**9) for name in ("steps", "batch", "save_every", "log_every")}
+        shares = {name: (0, 1) for name in ("decay", "ema", "image_fraction")}
+        rates = {"lr": (1e-9, 1), "muon_lr": (0, 1)}
+        check_fields(self, **counts, **shares, **rates, warmup=(0, 10**9), weight_decay=(0, 100), clip=(0, 1e9))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +170,15 @@ class Preset:
     steps: int = 25  # sampling steps where a call names none
     cfg_scale: float = 3.0  # guidance where a call names none; 1 is none
     description: str = field(default="", compare=False)
+
+    def __post_init__(self):
+        counts = {"clips": (1, 10**9), "pool": (0, 10**9), "steps": (1, 10**4)}
+        weights = {"kl_weight": (0, 100), "orbit_weight": (0, 100), "caption_dropout": (0, 1)}
+        check_fields(self, **counts, **weights, shift=(0.01, 100), cfg_scale=(0, 100))
+        if self.dit.channels != self.vae.channels:
+            raise InputError(f"channels={self.dit.channels} of the transformer must be the VAE's {self.vae.channels}")
+        if self.dit.text_width != self.text.width:
+            raise InputError(f"text_width={self.dit.text_width} must be the text encoder's width={self.text.width}")
 
 
 # sora-edu train --preset tiny --out runs/mine: 37 minutes on two cores (14 VAE, 2 latents, 21 transformer);

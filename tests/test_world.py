@@ -263,7 +263,7 @@ def test_bad_requests_are_refused():
         sample_state(1, split="test")
     with pytest.raises(InputError, match="scene='crowd' is unknown; use one of single, pair, collides, behind"):
         sample_state(1, scene="crowd")
-    with pytest.raises(InputError, match="a clip of 0x32x32 is too small; use 1x16x16 or more"):
+    with pytest.raises(InputError, match="frames=0 must be a whole number from 1 to 4,096"):
         WorldConfig(frames=0)
     with pytest.raises(InputError, match=r"pair_fraction=0.8, pan_fraction=0.3: shares must add up"):
         WorldConfig(pair_fraction=0.8, pan_fraction=0.3)

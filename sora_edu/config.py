@@ -5,7 +5,6 @@ from typing import get_args, get_origin, get_type_hints
 
 from sora_edu.errors import InputError
 
-
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from sora_edu.errors import InputError
+from sora_edu.errors import InputError, PromptError
 from sora_edu.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 from sora_edu.world import State
 
@@ -222,6 +222,8 @@ def words() -> tuple[str, ...]:
 
 def split_words(text: str) -> list[str]:
     """Lower-case words of a text, other forms of a known word mapped to it ("falling" to "falls"); no punctuation."""
+    if not isinstance(text, str):
+        raise PromptError(f"a prompt is text, but got {type(text).__name__}; try 'a red circle falls'")
     text = unicodedata.normalize("NFKC", text).lower().replace("n't", " not").replace("n’t", " not")
     return [INFLECTIONS.get(word, word) for word in re.findall(r"[^\W_]+", text)]
 

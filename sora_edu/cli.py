@@ -15,7 +15,7 @@ from tyro.conf import FlagCreatePairsOff, Positional
 from tyro.extras import SubcommandApp
 
 from sora_edu import __version__
-from sora_edu.errors import InputError, MediaError, PromptError, SoraError, UnknownWordWarning
+from sora_edu.errors import InputError, MediaError, PromptError, PromptWarning, SoraError
 
 app = SubcommandApp()
 
@@ -423,7 +423,7 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 def show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    if issubclass(category, UnknownWordWarning):
+    if issubclass(category, PromptWarning):
         print(f"warning: {one_line(message)}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr, end="")
@@ -440,7 +440,7 @@ def main(args: list[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a prompt or path
     description = "Small text-to-video diffusion on your own machine. --version prints the version."
     with warnings.catch_warnings():
-        warnings.simplefilter("always", UnknownWordWarning)
+        warnings.simplefilter("always", PromptWarning)
         warnings.showwarning = show_warning
         try:
             app.cli(prog="sora-edu", description=description, args=args, config=(FlagCreatePairsOff,))

@@ -25,5 +25,13 @@ class TrainingError(SoraError):
     """A training run that cannot start or go on: a folder in use, a disk that is full, a loss that is not finite."""
 
 
-class UnknownWordWarning(UserWarning):
+class PromptWarning(UserWarning):
+    """A part of a prompt that the model will not see; the command line prints the message alone."""
+
+
+class CutPromptWarning(PromptWarning):
+    """A prompt is longer than the model reads; the message names the words that are lost."""
+
+
+class UnknownWordWarning(PromptWarning):
     """A prompt holds words that the vocabulary lacks; the message names them and their nearest known neighbours."""

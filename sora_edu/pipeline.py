@@ -12,9 +12,10 @@ from sora_edu.config import DiTConfig, Preset, TextConfig, TrainConfig, VAEConfi
 from sora_edu.dit import TextToVideo
 from sora_edu.errors import CheckpointError, InputError
 from sora_edu.guidance import guided
+from sora_edu.prompts import check_prompt
 from sora_edu.sampling import Callback, euler
 from sora_edu.shapes import Video, check_divisible
-from sora_edu.tokenizer import Tokenizer, check_prompt
+from sora_edu.tokenizer import Tokenizer
 from sora_edu.training import autocast, mixed_seed
 from sora_edu.vae import VideoVAE
 

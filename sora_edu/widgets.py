@@ -19,7 +19,7 @@ from sora_edu import plotting
 from sora_edu.captions import prompt_for
 from sora_edu.claims import BADGES, Claim, draw_slips, is_sentence, read_slips, take_slips
 from sora_edu.config import WorldConfig
-from sora_edu.errors import SoraError, UnknownWordWarning
+from sora_edu.errors import PromptWarning, SoraError
 from sora_edu.media import to_uint8
 from sora_edu.paths import TICKS
 from sora_edu.plotting import Picture
@@ -157,7 +157,7 @@ class PromptBox(Interactive):
         self.button.disabled = True
         try:
             with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", UnknownWordWarning)
+                warnings.simplefilter("always", PromptWarning)
                 video = self.pipe([self.prompt.value], seed=self.seed.value)
         except SoraError as error:
             self.message.value = html.escape(str(error))

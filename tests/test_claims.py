@@ -169,7 +169,7 @@ def test_the_prompt_box_generates_what_its_menus_say():
 
 
 def test_the_prompt_box_says_what_is_wrong_with_a_prompt():
-    from sora_edu.tokenizer import check_prompt
+    from sora_edu.prompts import check_prompt
 
     box = widgets.PromptBox(lambda prompts, **options: pipe([check_prompt(p) for p in prompts], **options))
     box.prompt.value = "<b>a dog</b>"

@@ -1,15 +1,12 @@
 """Prompts become ids of one fixed shape, and bad prompts become clear errors."""
 
-import time
-import warnings
-
 import pytest
 import torch
 
 from sora_edu.captions import caption, words
 from sora_edu.config import WorldConfig
-from sora_edu.errors import InputError, PromptError, UnknownWordWarning
-from sora_edu.tokenizer import LONGEST_PROMPT, PAD, SPECIAL, START, UNKNOWN, Tokenizer, check_prompt
+from sora_edu.errors import CutPromptWarning, InputError
+from sora_edu.tokenizer import PAD, SPECIAL, START, UNKNOWN, Tokenizer
 from sora_edu.vocabulary import SCENES
 from sora_edu.world import sample_state
 
@@ -43,10 +40,21 @@ def test_other_forms_and_politeness_reach_the_trained_caption(tokenizer):
     assert shown[0, :2].tolist() == [START, UNKNOWN] and tokenizer.decode(shown) == ["<unknown> a disc"]
 
 
-def test_a_long_prompt_is_cut_with_a_warning(tokenizer):
-    with pytest.warns(UserWarning, match="a prompt of 6 tokens is cut after 4; shorten it"):
-        ids, mask = tokenizer.encode(["a large red circle falls"], max_tokens=4)
+def test_a_long_prompt_is_cut_with_a_warning_that_names_the_lost_words(tokenizer):
+    with pytest.warns(CutPromptWarning, match="of 5 words is cut after 3: 'circle falls' is lost; shorten the prompt"):
+        ids, mask = tokenizer.encode(["a large red pink circle falls"], max_tokens=4)
     assert tokenizer.decode(ids) == ["a large red"] and mask.all()
+
+
+def test_a_very_long_prompt_names_the_first_lost_words(tokenizer):
+    with pytest.warns(CutPromptWarning, match=r"cut after 1: 'red( red){9}' and 89 more is lost"):
+        ids, _ = tokenizer.encode(["red " * 100], max_tokens=2)
+    assert tokenizer.decode(ids) == ["red"]
+
+
+def test_a_prompt_that_just_fits_is_not_cut(tokenizer):
+    ids, mask = tokenizer.encode(["a large red circle"], max_tokens=5)
+    assert tokenizer.decode(ids) == ["a large red circle"] and mask.all()
 
 
 def test_an_empty_batch_keeps_its_width(tokenizer):
@@ -64,62 +72,3 @@ def test_misuse_is_refused(tokenizer):
         tokenizer.encode(["a"], max_tokens=0)
     with pytest.raises(InputError, match="ids from 5 to 999 leave the range 0 to"):
         tokenizer.decode(torch.tensor([[5, 999]]))
-
-
-def test_a_good_prompt_passes_silently():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert check_prompt("  A red circle, FALLING! ") == "a red circle falls"
-        assert check_prompt("please show me a red circle falling") == "please show me a red circle falls"
-
-
-@pytest.mark.parametrize("prompt", ["", " \n\t ", "\u3000"])
-def test_an_empty_prompt_is_refused(prompt):
-    with pytest.raises(PromptError, match="the prompt is empty; try 'a red circle falls'"):
-        check_prompt(prompt)
-
-
-def test_a_long_prompt_is_refused_with_its_length():
-    assert check_prompt("red " * (LONGEST_PROMPT // 4))
-    with pytest.raises(PromptError, match="the prompt has 1,000,000 characters; use at most 1,000"):
-        check_prompt("red " * 250_000)
-
-
-@pytest.mark.parametrize("prompt", ["the of", "🎈🎈", "\x00\x00", "%s {0} ${HOME}", "צורה אדומה", "../../etc/passwd"])
-def test_a_prompt_without_known_words_names_some(prompt):
-    with pytest.raises(PromptError, match=r"has no word that this model knows.*circle, star.*red, blue.*falls"):
-        check_prompt(prompt)
-
-
-def test_unknown_words_are_named_with_their_closest():
-    with pytest.warns(UnknownWordWarning) as caught:
-        assert check_prompt("a read circel falls on a dog") == "a read circel falls on a dog"
-    message = str(caught[0].message)
-    assert len(caught) == 1 and "'read' (closest: red)" in message and "'circel' (closest: circle)" in message
-    assert message.endswith("'dog'")
-    with pytest.raises(PromptError, match=r"unknown: 'cirle' \(closest: circle\)"):
-        check_prompt("a cirle")
-
-
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "red <script>alert(1)</script>",
-        "red \u202eelcric\x00\x1b[31m",
-        "red %s%n {0.__class__} `id` $(id)",
-        "red /etc/../\\\\host\\x",
-        "red " + "z" * 990,
-        "red " + " ".join(f"q{i}" for i in range(190)),
-        "red " + "\ufdfa" * 990,  # one letter that normalises to eighteen
-        "red \ud800 lone surrogate",
-    ],
-)
-def test_hostile_prompts_are_inert_deterministic_and_quick(prompt, tokenizer):
-    start = time.process_time()
-    with pytest.warns(UnknownWordWarning) as caught:
-        text, again = check_prompt(prompt), check_prompt(prompt)
-    assert time.process_time() - start < 1  # generous: it takes milliseconds
-    message = str(caught[0].message)
-    assert text == again and all(ch.isalnum() or ch == " " for ch in text)
-    assert len(message) < 1_000 and message.isprintable() and not set("<>\\/%{}$`") & set(message)
-    assert tokenizer.decode(tokenizer.encode([prompt], max_tokens=32)[0]) == ["red"]

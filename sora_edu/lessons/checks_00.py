@@ -8,7 +8,7 @@ from sora_edu.captions import parse_caption
 from sora_edu.claims import BADGES, CLAIMS
 from sora_edu.errors import PromptError, UnknownWordWarning
 from sora_edu.grading import Result, Wrong, all_right, as_number, check_number, once_answered, right, wrong
-from sora_edu.tokenizer import check_prompt
+from sora_edu.prompts import check_prompt
 from sora_edu.track import describe, track
 
 DRAWS, SENTENCES = 6**6, factorial(6)

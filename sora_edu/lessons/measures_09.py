@@ -19,8 +19,8 @@ from sora_edu.captions import Parsed, Thing, described, parse_caption, write
 from sora_edu.checkpoint import verify, write_atomically
 from sora_edu.errors import InputError
 from sora_edu.evaluate import prompts_of, rounded, shares_right, wilson
-from sora_edu.expansion import expand_prompt
 from sora_edu.pipeline import Pipeline
+from sora_edu.prompts import expand_prompt
 from sora_edu.track import Track, track
 from sora_edu.vocabulary import BACKGROUNDS, MOTIONS, SHAPES
 from sora_edu.world import sample_state

@@ -5,8 +5,8 @@ import pytest
 from sora_edu.captions import parse_caption
 from sora_edu.claims import CLAIMS
 from sora_edu.lessons import checks_00 as checks
+from sora_edu.prompts import check_prompt
 from sora_edu.render import render
-from sora_edu.tokenizer import check_prompt
 from sora_edu.vocabulary import COLOURS, MOTIONS, SHAPES
 from sora_edu.world import cat_states, make_state
 

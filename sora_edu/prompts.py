@@ -1,15 +1,18 @@
-"""Prompt expansion: a short prompt becomes a full caption, by saying at random what it left unsaid.
+"""What becomes of a prompt before the model reads it: the checks that it passes, and its expansion.
 
-Sora's report has a language model do this, after DALL-E 3. Here the captions' own grammar is enough.
+Expansion turns a short prompt into a full caption, by saying at random what it left unsaid. Sora's report has a
+language model do this, after DALL-E 3. Here the captions' own grammar is enough.
 """
 
+import difflib
+import warnings
 from itertools import product
 
 import torch
 
-from sora_edu.captions import Parsed, Thing, parse_caption, write
-from sora_edu.errors import PromptError
-from sora_edu.tokenizer import check_prompt
+from sora_edu.captions import Parsed, Thing, parse_caption, split_words, words, write
+from sora_edu.errors import PromptError, UnknownWordWarning
+from sora_edu.tokenizer import NAMED
 from sora_edu.vocabulary import (
     BACKGROUNDS,
     COLOURS,
@@ -21,6 +24,11 @@ from sora_edu.vocabulary import (
 )
 from sora_edu.world import PAIR_MOTIONS, PAN_MOTIONS
 
+LONGEST_PROMPT = 1_000  # characters
+# Known words that alone ask for nothing, and words of politeness that need no warning.
+GLUE = frozenset("a an and background does front in into is not of off on the to while with".split())
+POLITE = frozenset("please show me draw make generate create video clip animation i want see it that which".split())
+
 # What each scene has room for: the motions and sizes of each of its objects, as the world draws them.
 SIDEWAYS, WAITS, SMALL = ("left", "right"), (None,), ("small",)
 ROLES = {
@@ -29,6 +37,46 @@ ROLES = {
     "collides": ((SIDEWAYS, SMALL), (WAITS, SMALL)),
     "behind": ((SIDEWAYS, SMALL),),
 }
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def check_prompt(prompt: str) -> str:
+    """Return the prompt's words in lower case, or raise PromptError: empty, too long, or no word the model knows.
+
+    Unknown words are named in one UnknownWordWarning, with the closest known ones. The text is never interpreted:
+    only its letters and digits are kept.
+    """
+    if not isinstance(prompt, str):
+        raise PromptError(f"a prompt is text, but got {type(prompt).__name__}; try 'a red circle falls'")
+    if len(prompt) > LONGEST_PROMPT:
+        raise PromptError(f"the prompt has {len(prompt):,} characters; use at most {LONGEST_PROMPT:,}")
+    if not prompt.strip():
+        raise PromptError("the prompt is empty; try 'a red circle falls'")
+    tokens = split_words(prompt)
+    known = set(words())
+    unknown = list(dict.fromkeys(word for word in tokens if word not in known and word not in POLITE))
+    named = ", ".join(_suggest(word) for word in unknown[:NAMED])
+    named += f", and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+    if not any(word in known - GLUE for word in tokens):
+        told = f" (unknown: {named})" if unknown else ""
+        raise PromptError(
+            f"{prompt[:40]!r} has no word that this model knows{told}; "
+            "use shapes (circle, star), colours (red, blue), motions (falls, moves left): try 'a red circle falls'"
+        )
+    if unknown:
+        warnings.warn(f"unknown words are ignored: {named}", UnknownWordWarning, stacklevel=2)
+    return " ".join(tokens)
+
+
+def _suggest(word: str) -> str:
+    word = word if len(word) <= 24 else word[:24] + "…"
+    close = difflib.get_close_matches(word, words(), n=2, cutoff=0.7)
+    return f"{word!r} (closest: {', '.join(close)})" if close else repr(word)
+
+
+# --- expansion -------------------------------------------------------------------------------------------------------
 
 
 def is_trained(thing: Thing, scene: str) -> bool:

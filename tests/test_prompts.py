@@ -1,6 +1,7 @@
-"""Expanded prompts keep all that was said, say all that a caption can say, and refuse what cannot be kept."""
+"""Bad prompts become clear errors; expanded prompts keep all that was said, and say all that a caption can say."""
 
 import itertools
+import warnings
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from sora_edu.captions import Thing, caption, described, parse_caption, write
 from sora_edu.config import WorldConfig
 from sora_edu.errors import PromptError, UnknownWordWarning
-from sora_edu.expansion import expand_prompt, is_trained, keeps
+from sora_edu.prompts import LONGEST_PROMPT, check_prompt, expand_prompt, is_trained, keeps
+from sora_edu.tokenizer import Tokenizer
 from sora_edu.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 from sora_edu.world import cat_states, sample_state
 
@@ -137,3 +139,66 @@ def test_what_the_grammar_cannot_keep_is_refused(prompt):
 )
 def test_keeps_notices_every_loss(before, after, kept):
     assert keeps(parse_caption(before), parse_caption(after)) is kept
+
+
+def test_a_good_prompt_passes_silently():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_prompt("  A red circle, FALLING! ") == "a red circle falls"
+        assert check_prompt("please show me a red circle falling") == "please show me a red circle falls"
+
+
+@pytest.mark.parametrize("prompt", ["", " \n\t ", "\u3000"])
+def test_an_empty_prompt_is_refused(prompt):
+    with pytest.raises(PromptError, match="the prompt is empty; try 'a red circle falls'"):
+        check_prompt(prompt)
+
+
+def test_a_long_prompt_is_refused_with_its_length():
+    assert check_prompt("red " * (LONGEST_PROMPT // 4))
+    with pytest.raises(PromptError, match="the prompt has 1,000,000 characters; use at most 1,000"):
+        check_prompt("red " * 250_000)
+
+
+STRANGE = ["the of", "🎈🎈", "\x00\x00", "%s {0} ${HOME}", "צורה אדומה", "../../etc/passwd", "\ud800", "\u202e"]
+
+
+@pytest.mark.parametrize("prompt", STRANGE)
+def test_a_prompt_without_known_words_names_some(prompt):
+    with pytest.raises(
+        PromptError, match=r"has no word that this model knows.*circle, star.*red, blue.*falls"
+    ) as caught:
+        check_prompt(prompt)
+    assert str(caught.value).isprintable()
+
+
+def test_unknown_words_are_named_with_their_closest():
+    with pytest.warns(UnknownWordWarning) as caught:
+        assert check_prompt("a read circel falls on a dog") == "a read circel falls on a dog"
+    message = str(caught[0].message)
+    assert len(caught) == 1 and "'read' (closest: red)" in message and "'circel' (closest: circle)" in message
+    assert message.endswith("'dog'")
+    with pytest.raises(PromptError, match=r"unknown: 'cirle' \(closest: circle\)"):
+        check_prompt("a cirle")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "red <script>alert(1)</script>",
+        "red \u202eelcric\x00\x1b[31m",
+        "red %s%n {0.__class__} `id` $(id)",
+        "red /etc/../\\\\host\\x",
+        "red " + "z" * 990,
+        "red " + " ".join(f"q{i}" for i in range(190)),
+        "red " + "\ufdfa" * 990,  # one letter that normalises to eighteen
+        "red \ud800 lone surrogate",
+    ],
+)
+def test_hostile_prompts_are_inert_and_deterministic(prompt):
+    with pytest.warns(UnknownWordWarning) as caught:
+        text, again = check_prompt(prompt), check_prompt(prompt)
+    message = str(caught[0].message)
+    assert text == again and all(ch.isalnum() or ch == " " for ch in text)
+    assert len(message) < 1_000 and message.isprintable() and not set("<>\\/%{}$`") & set(message)
+    assert Tokenizer().decode(Tokenizer().encode([prompt], max_tokens=32)[0]) == ["red"]

@@ -1,0 +1,303 @@
+"""A check at the package's doors: a tensor that does not fit is refused where it is given, not deep inside.
+
+``@checked`` reads a function's shapes from its signature once, when it is defined, and compares each call with them.
+PyTorch does not: sizes that differ are often broadcast, and the answer is wrong without a word. Types and sizes are
+read, never values: no GPU is waited for, and NaN passes through, so that NaN in is NaN out.
+"""
+
+import dataclasses
+import functools
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import AbstractArray, Shaped
+from torch import Tensor
+
+from sora_edu.errors import InputError
+
+Sizes = dict[object, tuple]  # axis -> (its size, the argument that had it first); "*rest" has the sizes of many axes
+Check = Callable[[object, Sizes], None]  # raises InputError unless the value fits
+Watch = Callable[[object], object]  # gives a function back with its results checked; raises InputError for others
+
+UNIONS = (typing.Union, types.UnionType)
+KINDS = {  # jaxtyping's name of a type -> what it is called, and how to get it from x
+    "Float": ("floating-point numbers", "x.float(), or x / 127.5 - 1 for pixels of 0..255"),
+    "Int": ("whole numbers", "x.long()"),
+    "Bool": ("True and False", "x.bool()"),
+    "UInt8": ("bytes", "to_uint8(x) for pixels in [-1, 1]"),
+}
+
+
+def checked(fn: Callable) -> Callable:
+    """Refuse calls of ``fn`` whose tensors do not fit its annotations, such as ``Float[Tensor, "b c h w"]``.
+
+    Equal letters are equal sizes in all arguments, and none may be 0. The results of a function that is passed in are
+    held to its annotation too. Inside torch.compile nothing is done. Costs about a microsecond for each argument.
+    Raises InputError, naming the function, the argument, what it got and what fits.
+    """
+    checks, watches = checks_of(fn)
+
+    @functools.wraps(fn)
+    def call(*args, **kwargs):
+        if not torch.compiler.is_compiling():
+            sizes, given = {}, len(args)
+            for place, name, check in checks:
+                if place < given:
+                    check(args[place], sizes)
+                elif name in kwargs:
+                    check(kwargs[name], sizes)
+            for place, name, watch in watches:
+                if place < given:
+                    args = (*args[:place], watch(args[place]), *args[place + 1 :])
+                elif name in kwargs:
+                    kwargs[name] = watch(kwargs[name])
+        return fn(*args, **kwargs)
+
+    call.is_checked = True
+    return call
+
+
+def checks_of(fn: Callable) -> tuple[list[tuple[int, str, Check]], list[tuple[int, str, Watch]]]:
+    """(place, name, check) of each argument that holds tensors, and (place, name, watch) of each function of tensors.
+
+    place is the index of the argument, beyond all others where it goes by name only.
+    """
+    owner = (
+        fn.__qualname__.split("<locals>.")[-1]
+        .removesuffix(".forward")
+        .removesuffix(".__call__")
+        .removesuffix(".__init__")
+    )
+    checks, watches = [], []
+    for index, (name, parameter) in enumerate(inspect.signature(fn).parameters.items()):
+        place = sys.maxsize if parameter.kind is parameter.KEYWORD_ONLY else index
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if check := check_of(parameter.annotation, f"{owner}: {name}"):
+            checks.append((place, name, check))
+        elif watch := watch_of(parameter.annotation, owner, name):
+            watches.append((place, name, watch))
+    return checks, watches
+
+
+# --- from an annotation to its check ---------------------------------------------------------------------------------
+
+
+def check_of(hint: object, where: str) -> Check | None:
+    """The check of an annotation, or None where it holds no tensor; ``where`` opens its messages."""
+    kind, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Tensor:
+        return array(Shaped[Tensor, "..."], where)
+    if kind in UNIONS:
+        return either(inner, where)
+    if kind is tuple and inner[-1] is not ...:
+        return parts(dict(enumerate(inner)), where)
+    if kind in (tuple, list, Sequence):
+        return elements(inner[0], where)
+    if not isinstance(hint, type):
+        return None
+    if issubclass(hint, AbstractArray):
+        return array(hint, where) if hint.array_type is Tensor else None
+    if dataclasses.is_dataclass(hint):
+        return record(hint, where)
+    return parts(hint.__annotations__, where) if hasattr(hint, "_fields") else None
+
+
+def array(hint: type[AbstractArray], where: str) -> Check:
+    """Check one tensor: its type, how many axes it has, and their sizes."""
+    kinds = {getattr(torch, name, None) for name in hint.dtypes} if isinstance(hint.dtypes, tuple) else None
+    words = hint.dim_str.split()
+    axes = [axis_of(word) for word in words]
+    folded = next((i for i, word in enumerate(words) if word[0] in "*."), None)  # the one of many axes, if any
+    may_be_empty, name = folded is not None and len(axes) == 1, where.split(": ")[1]
+
+    def check(value: object, sizes: Sizes) -> None:
+        if not isinstance(value, Tensor):
+            raise InputError(not_a_tensor(value, hint, where))
+        if kinds is not None and value.dtype not in kinds:
+            raise InputError(wrong_kind(value, hint, where))
+        shape = value.shape if folded is None else fold(value.shape, folded, len(axes))
+        if len(shape) != len(axes):
+            raise InputError(wrong_rank(value, hint, where))
+        if 0 in value.shape and not may_be_empty:
+            raise InputError(f"{where} is {look(value)}, which is empty; give at least 1 along ({axes_of(hint)})")
+        for axis, size in zip(axes, shape, strict=True):
+            known = sizes.get(axis)
+            if known is None:
+                if type(axis) is str:
+                    sizes[axis] = size, name
+                elif (needed := computed(axis, sizes)) not in (None, size):
+                    raise InputError(f"{where} is {look(value)}: {size} where ({axes_of(hint)}) needs {needed}")
+            elif known[0] != size:
+                raise InputError(other_size(value, axis, size, known, where))
+
+    return check
+
+
+def axis_of(word: str) -> object:
+    """What a word of "b k=2 _ n//2 *rest" asks of a size: a name, a number, an expression, or nothing (None)."""
+    word = word.lstrip("#?").split("=")[-1]
+    if word.lstrip("*").isidentifier() and word.lstrip("*")[0] != "_":
+        return word
+    if word.isdigit():
+        return int(word)
+    return compile(word, "<axis>", "eval") if word[0] not in "_.*" and "{" not in word else None
+
+
+def computed(axis: object, sizes: Sizes) -> int | None:
+    """The size that a number or an expression of other axes asks for; None where it asks for none, or they are open."""
+    if isinstance(axis, types.CodeType):
+        known = {name: size for name, (size, _) in sizes.items()}
+        return eval(axis, {}, known) if set(axis.co_names) <= known.keys() else None
+    return axis
+
+
+def fold(shape: Sequence[int], at: int, length: int) -> tuple:
+    """The shape as ``length`` parts, of which the one at ``at`` is a tuple of all sizes that are left over."""
+    end = len(shape) - (length - 1 - at)
+    return (*shape[:at], tuple(shape[at:end]), *shape[end:]) if end >= at else ()
+
+
+def either(hints: tuple, where: str) -> Check | None:
+    """Check that a value fits one of several annotations; one of them may be None or hold no tensor."""
+    found = {hint: check_of(hint, where) for hint in hints}
+    checks = [check for check in found.values() if check]
+    free = tuple(hint for hint, check in found.items() if check is None and isinstance(hint, type))
+    if not checks:
+        return None
+
+    def check(value: object, sizes: Sizes) -> None:
+        if isinstance(value, free):
+            return
+        for attempt in checks[:-1]:
+            trial = dict(sizes)
+            try:
+                attempt(value, trial)
+            except InputError:
+                continue
+            sizes.update(trial)
+            return
+        checks[-1](value, sizes)
+
+    return check
+
+
+def parts(hints: dict[object, object], where: str) -> Check | None:
+    """Check a tuple, or NamedTuple, part by part."""
+    names = [f"{where}[{key}]" if type(key) is int else f"{where}.{key}" for key in hints]
+    checks = [check_of(hint, name) for hint, name in zip(hints.values(), names, strict=True)]
+
+    def check(value: object, sizes: Sizes) -> None:
+        if not isinstance(value, tuple | list) or len(value) != len(checks):
+            raise InputError(f"{where} is {look(value)}, not a tuple of {len(checks)}")
+        for part, check_part in zip(value, checks, strict=True):
+            if check_part:
+                check_part(part, sizes)
+
+    return check if any(checks) else None
+
+
+def elements(hint: object, where: str) -> Check | None:
+    """Check a list, or a tuple of any length, element by element."""
+    each = check_of(hint, where + "[i]")
+
+    def check(value: object, sizes: Sizes) -> None:
+        if not isinstance(value, tuple | list):
+            raise InputError(f"{where} is {look(value)}, not a list; use [x]")
+        for element in value:
+            each(element, sizes)
+
+    return check if each else None
+
+
+def record(kind: type, where: str) -> Check | None:
+    """Check a dataclass field by field."""
+    found = {name: check_of(hint, f"{where}.{name}") for name, hint in kind.__annotations__.items()}
+    checks = [(name, check) for name, check in found.items() if check]
+
+    def check(value: object, sizes: Sizes) -> None:
+        if not isinstance(value, kind):
+            raise InputError(f"{where} is {look(value)}, not a {kind.__name__}")
+        for name, check_field in checks:
+            check_field(getattr(value, name), sizes)
+
+    return check if checks else None
+
+
+def watch_of(hint: object, owner: str, name: str) -> Watch | None:
+    """What holds a function that is passed in to its annotation; None unless it returns tensors.
+
+    In ``Callable[[Float[Tensor, "b *rest"], Times], Float[Tensor, "b *rest"]]`` each call has its own b and rest.
+    """
+    members = typing.get_args(hint) if typing.get_origin(hint) in UNIONS else (hint,)
+    free = tuple(member for member in members if isinstance(member, type))
+    hint = next((member for member in members if typing.get_origin(member) is Callable), None)
+    inputs, output = typing.get_args(hint) if hint else ((), None)
+    if not (check_output := check_of(output, f"{owner}: what {name} returned")):
+        return None
+    inputs = [check_of(member, f"{owner}: {name}'s argument {i}") for i, member in enumerate(inputs, 1)]
+
+    def watch(function: object) -> object:
+        if not callable(function):
+            if isinstance(function, free):
+                return function
+            raise InputError(f"{owner}: {name} is {look(function)}, not a function")
+
+        def call(*args, **kwargs):
+            result = function(*args, **kwargs)
+            if not torch.compiler.is_compiling():
+                sizes = {}
+                for check, value in zip(inputs, args, strict=False):
+                    if check:
+                        check(value, sizes)
+                check_output(result, sizes)
+            return result
+
+        return call
+
+    return watch
+
+
+# --- messages ------------------------------------------------------------------------------------------------------
+
+
+def look(value: object) -> str:
+    """A value in short: type and shape of a tensor, the type of anything else."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return "None" if value is None else f"of type {type(value).__name__}"
+
+
+def axes_of(hint: type[AbstractArray]) -> str:
+    """The axes of an annotation as they are written, "b c h w"."""
+    return " ".join(hint.dim_str.split())
+
+
+def not_a_tensor(value: object, hint: type[AbstractArray], where: str) -> str:
+    """What to do about a list, an array or nothing where a tensor is needed."""
+    mends = {"ndarray": "use torch.from_numpy(x)", "list": "use torch.tensor(x), or torch.stack(x) for tensors"}
+    return (
+        f"{where} is {look(value)}, not a tensor ({axes_of(hint)}); {mends.get(type(value).__name__, 'pass a tensor')}"
+    )
+
+
+def wrong_kind(value: Tensor, hint: type[AbstractArray], where: str) -> str:
+    """What to do about numbers of another kind."""
+    kind, mend = KINDS.get(hint.dtype.__name__, (hint.dtype.__name__, f"x.to(one of {', '.join(hint.dtypes)})"))
+    return f"{where} is {look(value)}, but {kind} are needed; use {mend}"
+
+
+def wrong_rank(value: Tensor, hint: type[AbstractArray], where: str) -> str:
+    """What to do about a missing axis, or one too many."""
+    mend = "add a missing axis with x[None]" if value.ndim < len(axes_of(hint).split()) else "take one with x[0]"
+    return f"{where} is {look(value)}: {value.ndim} axes instead of ({axes_of(hint)}); {mend}"
+
+
+def other_size(value: Tensor, axis: str, size: object, known: tuple, where: str) -> str:
+    """What to do about two sizes that should be one."""
+    needed, name = known
+    return f"{where} is {look(value)}: {axis}={size}, but {name} has {axis}={needed}; give both the same {axis}"

@@ -4,8 +4,8 @@
     python notebooks/sync.py --check    only compare: print each difference, exit with 1 if there is one
 
 A code cell that starts with ``#| same-as: sora_edu.patches`` holds definitions of that module. The package is the
-source of truth; docstrings and comments may differ. ``lessons.toml`` says which modules a lesson builds, and which
-public names it leaves out and why. ``faults`` is the whole test.
+source of truth; docstrings and comments may differ, and the cells leave ``@checked`` out. ``lessons.toml`` says which
+modules a lesson builds, and which public names it leaves out and why. ``faults`` is the whole test.
 """
 
 import argparse
@@ -22,6 +22,8 @@ from types import ModuleType
 
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
+
+from sora_edu.checked import checked
 
 FOLDER = Path(__file__).resolve().parent
 MARK = re.compile(r"^#\| same-as: ([\w.]+)[ \t]*$", re.MULTILINE)
@@ -41,6 +43,12 @@ def module_of(cell: dict) -> str | None:
 def parse(source: str) -> ast.Module:
     """The syntax tree of a cell; magics and ``!commands`` become ordinary calls."""
     return ast.parse(TransformerManager().transform_cell(source))
+
+
+def source_of(module: ModuleType) -> str:
+    """A module's text as lessons show it: without the lines ``@checked``, which only refuse calls that do not fit."""
+    text = Path(module.__file__).read_text()
+    return re.sub(r"^[ ]*@checked\n", "", text, flags=re.MULTILINE) if vars(module).get("checked") is checked else text
 
 
 def name_of(node: ast.stmt) -> str | None:
@@ -151,7 +159,7 @@ def public_names(module: ModuleType) -> list[str]:
 
 def compare_cell(cell: dict, module: ModuleType) -> Iterator[str]:
     """Differences between one marked cell and its module."""
-    theirs = definitions(ast.parse(Path(module.__file__).read_text()))
+    theirs = definitions(ast.parse(source_of(module)))
     for node in parse(cell["source"]).body:
         name = name_of(node)
         if name is None:
@@ -213,7 +221,7 @@ def write(notebook: dict) -> bool:
         if not (home := module_of(cell)):
             continue
         module = importlib.import_module(home)
-        source = Path(module.__file__).read_text()
+        source = source_of(module)
         theirs, ours = definitions(ast.parse(source)), definitions(parse(cell["source"]))
         if unknown := [name for name in ours if name not in theirs]:
             raise SystemExit(f"error: {', '.join(unknown)} not in {home}, which has {', '.join(theirs)}")

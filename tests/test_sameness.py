@@ -20,11 +20,13 @@ import math
 from functools import cache
 
 from einops import rearrange
+from sora_edu.checked import checked
 
 SCALE = 2.0
 LIMIT = 10
 
 
+@checked
 def double(x, *, by=SCALE):
     """Multiply."""
     return by * x + math.sqrt(4.0)
@@ -41,6 +43,7 @@ class Box:
 
     size = LIMIT
 
+    @checked
     def turn(self, x, y: "int" = 3):
         return rearrange(x, "h w -> w h") if y > 2 else double(x)
 '''
@@ -84,6 +87,15 @@ def test_written_cells_hold_the_packages_text(notebook, home):
     text = "\n".join(c["source"] for c in notebook["cells"])
     assert "@cache\ndef rows(n):\n    # a comment" in text
     assert not sync.write(notebook), "a second run changes nothing"
+    assert "checked" not in text, "what checks the package's arguments is no part of a lesson"
+
+
+def test_only_the_packages_own_check_is_left_out(tmp_path, monkeypatch):
+    source = "from functools import cache as checked\n\n\n@checked\ndef double(x):\n    return x"
+    (tmp_path / "sameness_impostor.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    book = nbformat.v4.new_notebook(cells=[cell("#| same-as: sameness_impostor\ndef double(x):\n    return x")])
+    assert any("double differs" in fault for fault in sync.faults(book))
 
 
 def test_docstrings_and_comments_may_differ(notebook, home):
@@ -104,6 +116,9 @@ def test_docstrings_and_comments_may_differ(notebook, home):
         pytest.param("sqrt(4.0)", "sqrt(4.1)", "double", id="constant in a body"),
         pytest.param("+ LIMIT", "+ SCALE", "rows", id="another name in a body"),
         pytest.param("@cache\n", "", "rows", id="missing decorator"),
+        pytest.param("def rows", "@checked\ndef rows", "rows", id="another decorator"),
+        pytest.param("def double", "@checked\ndef double", "double", id="a decorator that lessons leave out"),
+        pytest.param("    def turn", "    @cache\n    def turn", "Box", id="a method's decorator"),
         pytest.param("size = LIMIT", "size = SCALE", "Box", id="class attribute"),
         pytest.param('y: "int"', 'y: "float"', "Box", id="annotation"),
         pytest.param("y > 2", "y >= 2", "Box", id="comparison in a method"),

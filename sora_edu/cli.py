@@ -314,14 +314,14 @@ def reconstruct(
     video, notes = fit_video(clip.video, size=size, stride=config.ft)
     restored = pipe.reconstruct(video)
 
-    cells = pipe.vae.latent_shape(*video.shape[2:])
+    channels, *cells = config.latent_shape(*video.shape[2:])
     height, width = clip.video.shape[-2:]
     print(f"read     {clip.video.shape[2]} x {height} x {width} pixels, frames x height x width, from {file}")
     if min(height, width) == max_side:  # load_clip has shrunk it, unless it had this very size
         print(f"         larger pictures are shrunk while reading, to a shorter side of {max_side} (--max-side)")
     for note in (*clip.notes, *notes):
         print(f"         {note}")
-    print(f"latent   {' x '.join(map(str, cells))} cells of {config.channels} values, frames x height x width")
+    print(f"latent   {' x '.join(map(str, cells))} cells of {channels} values, frames x height x width")
     print(f"patches  {cells[0] * (cells[1] // ph) * (cells[2] // pw)} of 1x{ph}x{pw} cells")
     print(f"PSNR     {psnr(video, restored).mean():.2f} dB")
     write_clip(side_by_side(video, restored), out, fps=min(max(clip.fps, 0.1), 50))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import get_args, get_origin, get_type_hints
 
 from sora_edu.errors import InputError
+from sora_edu.shapes import check_divisible, check_frames
 
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
 
@@ -86,6 +87,15 @@ class VAEConfig:
         if self.ft != 2 ** (len(self.widths) - 1):
             fits = 2 ** (len(self.widths) - 1)
             raise InputError(f"ft={self.ft} does not fit {len(self.widths)} widths; use {fits}, a halving a level")
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Channels, frames, height and width of a video's latent; InputError names the nearest sizes that fit."""
+        return (
+            self.channels,
+            check_frames(frames, self.ft),
+            check_divisible("height", height, self.fs),
+            check_divisible("width", width, self.fs),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +188,11 @@ class Preset:
             raise InputError(f"channels={self.dit.channels} of the transformer must be the VAE's {self.vae.channels}")
         if self.dit.text_width != self.text.width:
             raise InputError(f"text_width={self.dit.text_width} must be the text encoder's width={self.text.width}")
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """Channels, frames, height and width of the latent of a clip of this preset's world."""
+        return self.vae.latent_shape(self.world.frames, self.world.height, self.world.width)
 
 
 # sora-edu train --preset tiny --out runs/mine: 37 minutes on two cores (14 VAE, 2 latents, 21 transformer);

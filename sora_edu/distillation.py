@@ -12,6 +12,7 @@ sora-edu distill --teacher tiny --out runs/student
 """
 
 import copy
+import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -86,8 +87,7 @@ def record_shard(teacher: Pipeline, shard: int, *, seed: int) -> dict[str, Tenso
     state = sample_state(SHARD, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
     short, full = (caption(state, style=style, generator=generator) for style in ("short", "full"))
     prompts = [full[i] if i % 2 else short[i] for i in range(SHARD)]
-    shape = teacher.latent_shape(preset.world.frames, (preset.world.height, preset.world.width))
-    noise = torch.randn(SHARD, *shape, generator=generator)
+    noise = torch.randn(SHARD, *preset.latent_shape, generator=generator)
     walks = []
     for part, said in zip(noise.split(64), (prompts[i : i + 64] for i in range(0, SHARD, 64)), strict=True):
         with autocast(teacher.device):
@@ -171,9 +171,7 @@ def distill(
     if walks < 1:
         raise InputError(f"walks={walks} leaves nothing to learn from; use 1 or more, 12000 for a good student")
     pipe = Pipeline.load(teacher, device=str(choose_device(device)))
-    size = (pipe.preset.world.height, pipe.preset.world.width)
-    values = torch.Size(pipe.latent_shape(pipe.preset.world.frames, size)).numel()
-    needed = 2 * (STRIDES + 1) * walks * values + 500_000_000
+    needed = 2 * (STRIDES + 1) * walks * math.prod(pipe.preset.latent_shape) + 500_000_000
     compiled = should_compile(STRIDES * config.steps, compile)
     with claimed(out, resume=resume, needed=needed):
         student = copy.deepcopy(pipe.model)  # before it is compiled: a compiled model does not copy

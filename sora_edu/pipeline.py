@@ -87,13 +87,11 @@ class Pipeline:
             raise InputError(
                 f"a clip of {frames}x{height}x{width} has {frames * height * width:,} pixels; use 1 to {LARGEST:,}"
             )
-        step = self.preset.vae.fs
-        for name, side, patch in (
-            ("height", height, self.preset.dit.patch[1]),
-            ("width", width, self.preset.dit.patch[2]),
-        ):
-            check_divisible(name, side, step * patch)
-        return self.preset.vae.channels, *self.vae.latent_shape(frames, height, width)
+        vae = self.preset.vae
+        _, ph, pw = self.preset.dit.patch
+        check_divisible("height", height, vae.fs * ph)
+        check_divisible("width", width, vae.fs * pw)
+        return vae.latent_shape(frames, height, width)
 
     @torch.no_grad()
     def encode_text(self, prompts: list[str]) -> tuple[Tensor, ...]:

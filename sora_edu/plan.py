@@ -72,16 +72,10 @@ def saved_bytes(run: Callable[[], Tensor], module: nn.Module) -> int:
     return sum(t.untyped_storage().nbytes() for address, t in saved.items() if address not in own)
 
 
-def latent_shape(preset: Preset) -> tuple[int, int, int, int]:
-    """Channels, frames, height and width of a clip's latent."""
-    world = preset.world
-    with torch.device("meta"):
-        return preset.vae.channels, *VideoVAE(preset.vae).latent_shape(world.frames, world.height, world.width)
-
-
 def vae_costs(preset: Preset) -> Costs:
     """The first stage, counted on the real VAE; its pool of clips, a byte a number, lies by."""
-    world, latent = preset.world, latent_shape(preset)
+    world = preset.world
+    latent = preset.latent_shape
     with torch.device("meta"):
         vae = VideoVAE(preset.vae)
         video, z = torch.zeros(1, 3, world.frames, world.height, world.width), torch.zeros(1, *latent)
@@ -98,7 +92,8 @@ def vae_costs(preset: Preset) -> Costs:
 
 def dit_costs(preset: Preset) -> Costs:
     """The second stage, text encoder included, counted on the real model; a copy for samples and all latents lie by."""
-    latent, words = latent_shape(preset), preset.text.max_tokens
+    latent = preset.latent_shape
+    words = preset.text.max_tokens
     with torch.device("meta"):
         model = TextToVideo(preset.dit, preset.text, len(Tokenizer()))
         x_0, t = torch.zeros(1, *latent), torch.zeros(1)

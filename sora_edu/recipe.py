@@ -83,7 +83,6 @@ def train_vae(
         sample_state(32, preset.world, split="heldout", generator=step_generator(seed, 5, 0)), preset.world
     )
     batch, mine = preset.vae_train.batch, ranks.rows(preset.vae_train.batch)
-    latent = preset.vae.channels, *vae.latent_shape(preset.world.frames, preset.world.height, preset.world.width)
     pool = draw_pool(preset, seed=seed, device=device) if preset.pool else None
     blocks = (ResBlock,)
     if compiled:
@@ -98,7 +97,7 @@ def train_vae(
 
     def losses(module, generator):
         video = draw(generator)
-        noise = torch.randn(batch, *latent, generator=generator, device=device)
+        noise = torch.randn(batch, *preset.latent_shape, generator=generator, device=device)
         return vae_loss(module, video, kl_weight=preset.kl_weight, noise=noise[mine])
 
     def look(ema, step):
@@ -284,9 +283,7 @@ def train(
 
 def written(preset: Preset) -> int:
     """Bytes that a run writes: the cached latents, and room for weights, states and samples."""
-    world, vae = preset.world, preset.vae
-    latent = (world.frames // vae.ft + 1) * world.height * world.width // vae.fs**2
-    return 2 * preset.clips * latent * vae.channels + 500_000_000
+    return 2 * preset.clips * math.prod(preset.latent_shape) + 500_000_000
 
 
 def export(preset: Preset, vae: VideoVAE, model: TextToVideo, path: Path) -> Path:

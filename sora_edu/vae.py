@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sora_edu.config import VAEConfig
-from sora_edu.shapes import Latent, Video, check_divisible, check_frames
+from sora_edu.shapes import Latent, Video
 
 Features = Float[Tensor, "b channels frames h w"]  # of other width or length than what came in
 
@@ -112,18 +112,9 @@ class VideoVAE(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(self.config.channels, 1, 1, 1))
         self.register_buffer("latent_scale", torch.ones(self.config.channels, 1, 1, 1))
 
-    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Latent frames, height and width of a video of this size; InputError names the nearest sizes that fit."""
-        fs = self.config.fs
-        return (
-            check_frames(frames, self.config.ft),
-            check_divisible("height", height, fs),
-            check_divisible("width", width, fs),
-        )
-
     def encode(self, video: Video, *, generator: torch.Generator | None = None) -> Latent:
         """Scaled latent ``z = (E(x) - latent_mean) * latent_scale``: the mean, or a sample with a generator."""
-        self.latent_shape(*video.shape[2:])
+        self.config.latent_shape(*video.shape[2:])  # or an InputError that names the sizes that fit
         mean, logvar = self.encoder(video)
         if generator is not None:
             mean = mean + (logvar / 2).exp() * torch.randn(mean.shape, generator=generator, device=mean.device)

@@ -76,3 +76,13 @@ def test_each_message_names_the_value_and_what_fits(make, message):
 def test_the_parts_of_a_preset_are_checked_by_their_own_kind():
     with pytest.raises(InputError, match="world=.* must be a WorldConfig"):
         Preset(**{field.name: getattr(TINY, field.name) for field in fields(TINY)} | {"world": TINY.vae})
+
+
+def test_the_latents_shape_follows_from_the_settings():
+    config = VAEConfig(channels=6, fs=8)
+    assert config.latent_shape(17, 64, 24) == (6, 5, 8, 3) and config.latent_shape(1, 8, 8) == (6, 1, 1, 1)
+    assert TINY.latent_shape == (16, 5, 8, 8) and COMPACT.latent_shape == (16, 5, 8, 8)
+    with pytest.raises(InputError, match="frames=16 is not 1 \\+ a multiple of 4; use 13 or 17"):
+        config.latent_shape(16, 64, 64)
+    with pytest.raises(InputError, match="width=20 is not a positive multiple of 8; use 16 or 24"):
+        config.latent_shape(17, 64, 20)

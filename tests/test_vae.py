@@ -25,7 +25,7 @@ def vae(generator) -> VideoVAE:
 def test_frames_become_1_plus_k_and_come_back(vae, f, h, w):
     z = vae.encode(torch.randn(2, 3, f, h, w))
     assert z.shape == (2, 4, 1 + (f - 1) // 4, h // 4, w // 4)
-    assert z.shape[2:] == vae.latent_shape(f, h, w)
+    assert z.shape[1:] == vae.config.latent_shape(f, h, w)
     assert vae.decode(z).shape == (2, 3, f, h, w)
 
 

@@ -26,14 +26,9 @@ def figures() -> dict:
         "one channel": lambda: plotting.show_image(image[:1]),
         "grid": lambda: plotting.show_grid(video[0].movedim(0, 1), ["a", "b"], columns=3),
         "strip": lambda: plotting.show_strip(video, ["first", "second"], every=2),
-        "patch grid": lambda: plotting.show_patch_grid(image, 16, 8, highlight=[0, 7], numbers=True, title="cut"),
-        "mosaic": lambda: plotting.show_mosaic(torch.zeros(6, 2 * 4 * 3), (2, 3), 2, 4, "tokens"),
-        "numbers": lambda: plotting.show_numbers([torch.arange(6).reshape(2, 3), torch.zeros(2, 2).long()], ["a", "b"]),
-        "tokens": lambda: plotting.show_tokens(torch.zeros(4, 9), "matrix"),
         "curves": lambda: plotting.show_curves(
             [1, 2, 4], {"a": [1, 4, 9], "b": [1, 2, 3]}, xlabel="n", ylabel="y", log=True
         ),
-        "card": lambda: plotting.show_patch_card(image, 3, 16, 8),
     }
 
 
@@ -73,15 +68,6 @@ def test_the_first_row_is_at_the_top_and_time_runs_to_the_right():
     assert seen[height // 4, 3 * width // 4] < 50
 
 
-def test_a_mosaic_puts_tokens_in_reading_order():
-    tokens = -torch.ones(6, 4 * 4 * 3)
-    tokens[1] = 1.0  # row 0, column 1
-    seen = picture_of(plotting.show_mosaic(tokens, (2, 3), 4, 4, gap=0)).mean(-1)
-    height, width = seen.shape
-    assert seen[height // 4, width // 2] > 200
-    assert seen[3 * height // 4, width // 2] < 50 > seen[height // 4, width // 6]
-
-
 def test_a_photograph_stays_below_sixty_kilobytes():
     generator = torch.Generator().manual_seed(0)
     rough = torch.rand(1, 3, 56, 56, generator=generator) * 2 - 1
@@ -103,19 +89,6 @@ def test_a_long_title_does_not_widen_the_first_frame():
     assert short.png() != long.png()
     for one, other in zip(short.axes, long.axes, strict=True):
         assert np.allclose(one.get_position().bounds, other.get_position().bounds)
-
-
-def test_a_stroboscope_shows_every_place():
-    clip = -torch.ones(3, 9, 8, 8)
-    for frame in range(9):
-        clip[:, frame, 4, frame % 8] = 1.0
-    assert plotting.stroboscope(clip, every=2)[0, 4].tolist() == [1, -1, 1, -1, 1, -1, 1, -1]
-
-
-def test_a_path_stands_where_the_object_is():
-    video = -torch.ones(1, 3, 5, 32, 32)
-    picture = plotting.show_paths(video, torch.tensor([[[4.5, 20.5]] * 5]), ["path"])
-    assert picture.axes[0].lines[0].get_xydata()[0].tolist() == [4.0, 20.0]  # the middle of column 4, row 20
 
 
 def test_a_table_names_rows_and_columns():

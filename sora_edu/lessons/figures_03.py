@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sora_edu import plotting
-from sora_edu.plotting import LINE, Picture
+from sora_edu.plotting import Picture
 from sora_edu.spacetime import uniform_indices
 
 Boxes = tuple[int, int, int]  # pf, ph, pw
@@ -90,12 +90,6 @@ def show_cubes(cubes: dict[str, Float[Tensor, "3 _ _"]], *, width: float = 7.5) 
     return figure
 
 
-def frame_place(ax, place: int, nw: int, ph: int, pw: int, colour: str = LINE) -> None:
-    """Outline one place of the grid on a drawn frame."""
-    y, x = place // nw * ph - 0.5, place % nw * pw - 0.5
-    ax.plot([x, x + pw, x + pw, x, x], [y, y, y + ph, y + ph, y], color=colour, linewidth=1.5)
-
-
 def show_sampled(clip: Float[Tensor, "c f h w"], kept: Sequence[int], title: str = "", *, columns: int = 8) -> Picture:
     """All frames of a clip with their numbers; those that were not kept are pale."""
     frames, (h, w) = clip.shape[1], clip.shape[2:]
@@ -124,7 +118,7 @@ def show_tower(clip: Float[Tensor, "c f h w"], place: int, boxes: Boxes, *, coun
     above, below = figure.add_gridspec(2, 1, height_ratios=(2.6, 1))
     left, right = (figure.add_subplot(cell) for cell in above.subgridspec(1, 2, width_ratios=(1, 2)))
     plotting.draw(left, clip[:, 0], f"frame 0, place {place}: row {place // nw}, column {place % nw}")
-    frame_place(left, place, nw, ph, pw)
+    plotting.frame_pixels(left, place // nw * ph, place % nw * pw, ph, pw, linewidth=1.5)
     cube = explode(clip, boxes, only=[place], pause=24 if pf < frames else 0, gap=5, zoom=3)
     plotting.draw(right, cube, "its tower among the others")
     draw_film(figure.add_subplot(below), clip, place, boxes, places, uniform_indices(frames, count))

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from sora_edu.attention import attend
-from sora_edu.plotting import LINE, Picture, draw, panels
+from sora_edu.plotting import LINE, Picture, draw, frame_pixels, panels, row_title
 from sora_edu.shapes import Grid
 from sora_edu.sparse import cut_strides, cut_windows
 
+ASKING = "#e5383b"  # the frame of the token that looks
 WINDOW, STRIDE = (2, 4, 4), (2, 2, 2)  # of the cost curve
 SHADES = {  # one colour a kind of attention, in all figures of cost
     "full": "#c1121f",
@@ -38,12 +39,6 @@ def show_masks(masks: dict[str, Bool[Tensor, "n n"]], *, columns: int = 3, width
         ax.xaxis.label.set_size(8), ax.yaxis.label.set_size(8)
         ax.set_title(f"{name}: {int(mask.sum()):,} pairs", fontsize=9)
     return figure
-
-
-def frame_cell(ax: Axes, row: int, column: int, height: int, width: int) -> None:
-    """A red frame around one cell of a grid."""
-    y, x = row * height - 0.5, column * width - 0.5
-    ax.plot([x, x + width, x + width, x, x], [y, y, y + height, y + height, y], color="#e5383b", linewidth=2)
 
 
 def show_looks(
@@ -70,17 +65,15 @@ def show_looks(
                 ax.axhline(i * ph - 0.5, color=LINE, linewidth=0.4)
                 ax.axvline(i * pw - 0.5, color=LINE, linewidth=0.4)
             if k == at[0]:
-                frame_cell(ax, at[1], at[2], ph, pw)
+                frame_pixels(ax, at[1] * ph, at[2] * pw, ph, pw, colour=ASKING)
     for line, (name, values) in zip(rows, maps.items(), strict=True):
         cells, top = values.detach().float().cpu().view(nf, nh, nw).numpy(), float(values.max()) or 1.0
         for k, ax in enumerate(line):
             ax.imshow(cells[k], cmap="magma", vmin=0, vmax=top, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
             if k == at[0]:
-                frame_cell(ax, at[1], at[2], 1, 1)
-        line[0].set_title(" ", fontsize=9)  # keeps the height: a title this long would widen its panel
-        place = {"xycoords": "axes fraction", "textcoords": "offset points", "xytext": (0, 4)}
-        line[0].annotate(name, (0, 1), fontsize=9, **place).set_in_layout(False)
+                frame_pixels(ax, at[1], at[2], 1, 1, colour=ASKING)
+        row_title(line[0], name)
     return figure
 
 

@@ -11,12 +11,13 @@ from tqdm.auto import tqdm
 
 from sora_edu.captions import caption
 from sora_edu.checkpoint import load_tensors, save_tensors
+from sora_edu.compute import autocast
 from sora_edu.config import Preset
 from sora_edu.distributed import ALONE, Ranks
 from sora_edu.errors import InputError
 from sora_edu.render import render
+from sora_edu.seeds import Stream, step_generator
 from sora_edu.tokenizer import Tokenizer
-from sora_edu.training import autocast, step_generator
 from sora_edu.vae import VideoVAE
 from sora_edu.world import State, sample_state
 
@@ -27,7 +28,7 @@ def shard_states(preset: Preset, seed: int) -> Iterator[State]:
     """The states of the cached clips, shard by shard; they depend on the seed alone."""
     for shard in range(-(-preset.clips // SHARD)):
         count = min(SHARD, preset.clips - shard * SHARD)
-        generator = step_generator(seed, 2, shard)
+        generator = step_generator(seed, Stream.CLIPS, shard)
         yield sample_state(count, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
 
 
@@ -81,7 +82,7 @@ def draw_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int) -> Int[Ten
     """Token ids of a short and a full caption for every cached clip, synonyms drawn."""
     ids, shards = [], -(-preset.clips // SHARD)
     for shard, state in enumerate(tqdm(shard_states(preset, seed), total=shards, desc="captions")):
-        generator = step_generator(seed, 3, shard)
+        generator = step_generator(seed, Stream.CAPTIONS, shard)
         both = [caption(state, style=style, generator=generator) for style in ("short", "full")]
         ids.append(torch.stack([tokenizer.encode(c, max_tokens=preset.text.max_tokens)[0] for c in both], 1))
     return torch.cat(ids)

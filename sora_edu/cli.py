@@ -366,7 +366,7 @@ def bench(
     from sora_edu.bench.run import run_suite
     from sora_edu.bench.suites import SUITES
     from sora_edu.checkpoint import write_atomically
-    from sora_edu.distributed import choose_device
+    from sora_edu.compute import choose_device
 
     where = choose_device(device)
     machine, results = describe(where), {}
@@ -417,7 +417,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    from sora_edu.training import out_of_memory
+    from sora_edu.compute import out_of_memory
 
     return out_of_memory(error)
 

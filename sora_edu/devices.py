@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from sora_edu.compute import fast_bf16
 from sora_edu.errors import InputError
-from sora_edu.training import fast_bf16
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,17 +24,18 @@ from tqdm.auto import tqdm
 
 from sora_edu.captions import caption
 from sora_edu.checkpoint import load_tensors, save_tensors, verify
+from sora_edu.compute import autocast, choose_device, compile_blocks, should_compile
 from sora_edu.config import Preset, TrainConfig
-from sora_edu.distributed import choose_device
 from sora_edu.dit import TextToVideo
 from sora_edu.errors import InputError
 from sora_edu.flow import VelocityFn
 from sora_edu.guards import claimed
 from sora_edu.guidance import guided
 from sora_edu.pipeline import Pipeline, model_metadata
-from sora_edu.recipe import TRANSFORMER, compile_blocks, quick_accuracy, should_compile
+from sora_edu.recipe import TRANSFORMER, quick_accuracy
 from sora_edu.sampling import euler, time_grid
-from sora_edu.training import Stage, autocast, fit, step_generator
+from sora_edu.seeds import Stream, step_generator
+from sora_edu.training import Stage, fit
 from sora_edu.world import sample_state
 
 STRIDES = 4  # steps of the student
@@ -83,7 +84,7 @@ def stride_loss(velocity_fn: VelocityFn, walk: Float[Tensor, "b stands *rest"], 
 @torch.no_grad()
 def record_shard(teacher: Pipeline, shard: int, *, seed: int) -> dict[str, Tensor]:
     """SHARD walks of the teacher for captions of trained combinations: "walk" n stands c f h w (half), "ids" n l."""
-    preset, generator = teacher.preset, step_generator(seed, 6, shard)
+    preset, generator = teacher.preset, step_generator(seed, Stream.WALKS, shard)
     state = sample_state(SHARD, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
     short, full = (caption(state, style=style, generator=generator) for style in ("short", "full"))
     prompts = [full[i] if i % 2 else short[i] for i in range(SHARD)]
@@ -141,7 +142,7 @@ def train_student(
         sampler.model.load_state_dict(ema.state_dict())
         return quick_accuracy(sampler, seed, n=128)
 
-    return fit(Stage("student", 7, student, losses, config, look, 500), out, seed=seed, resume=True)
+    return fit(Stage("student", Stream.STUDENT, student, losses, config, look, 500), out, seed=seed, resume=True)
 
 
 def student_preset(preset: Preset) -> Preset:

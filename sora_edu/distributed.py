@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sora_edu.compute import choose_device
 from sora_edu.errors import InputError, TrainingError
 
 PATIENCE = timedelta(hours=1)  # the others wait this long while the first rank encodes clips or draws samples
@@ -88,28 +89,6 @@ def environment() -> tuple[int, int, int]:
     if not 0 <= rank < world or local < 0:
         raise InputError(f"RANK={rank}, WORLD_SIZE={world}, LOCAL_RANK={local} do not fit each other; use torchrun")
     return rank, world, local
-
-
-def choose_device(device: str | None, *, world: int = 1, local: int = 0) -> torch.device:
-    """The device of a rank: the GPU of its number on this machine, or the processor; InputError where there is none."""
-    try:
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise InputError(f"--device {device!r} is unknown; use cpu, cuda or mps") from error
-    if world == 1:
-        try:
-            torch.empty(1, device=chosen)
-        except (RuntimeError, AssertionError) as error:
-            why = str(error).splitlines()[0].rstrip(".")
-            raise InputError(f"--device {chosen} cannot be used here ({why}); use cpu, or leave it out") from error
-        return chosen
-    if chosen.type not in ("cpu", "cuda") or chosen.index is not None:
-        raise InputError(f"--device {chosen} cannot be used by several processes; use cpu, or cuda for a GPU each")
-    if chosen.type == "cpu":
-        return chosen
-    if local >= (found := torch.cuda.device_count()):
-        raise InputError(f"process {local + 1} of this machine has no GPU: there are {found}; use that many processes")
-    return torch.device("cuda", local)
 
 
 @contextlib.contextmanager

@@ -8,15 +8,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sora_edu.checkpoint import config_from_json, config_to_json, find_checkpoint, load_tensors, load_weights
+from sora_edu.compute import autocast
 from sora_edu.config import DiTConfig, Preset, TextConfig, TrainConfig, VAEConfig, WorldConfig
 from sora_edu.dit import TextToVideo
 from sora_edu.errors import CheckpointError, InputError
 from sora_edu.guidance import guided
 from sora_edu.prompts import check_prompt
 from sora_edu.sampling import Callback, euler
+from sora_edu.seeds import mixed_seed
 from sora_edu.shapes import Video, check_divisible
 from sora_edu.tokenizer import Tokenizer
-from sora_edu.training import autocast, mixed_seed
 from sora_edu.vae import VideoVAE
 
 PARTS = {

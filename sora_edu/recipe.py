@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sora_edu.cached import cache_captions, cache_latents, draw_pool
 from sora_edu.checkpoint import save_tensors
+from sora_edu.compute import LONG, autocast, compile_blocks, should_compile
 from sora_edu.config import PRESETS, Preset
 from sora_edu.distributed import ALONE, Ranks, started
 from sora_edu.dit import TextToVideo, VideoDiTBlock
@@ -26,15 +27,15 @@ from sora_edu.flow import flow_loss, sample_times
 from sora_edu.guards import claimed
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.render import render
+from sora_edu.seeds import Stream, coin, step_generator
 from sora_edu.shapes import Latent, check_frames
 from sora_edu.text import TextBlock
 from sora_edu.tokenizer import Tokenizer
-from sora_edu.training import Stage, autocast, can_compile, fit, step_generator
+from sora_edu.training import Stage, fit
 from sora_edu.vae import ResBlock, VideoVAE, psnr, vae_loss
 from sora_edu.world import sample_state
 
 TRANSFORMER = (VideoDiTBlock, TextBlock)  # the blocks that are compiled, and sharded under FSDP2
-LONG = 1000  # steps from which a stage earns back its compilation, and its samples are worth measuring
 LOOK_PROMPTS = (
     "a red circle falls",
     "a large blue star moves left",
@@ -43,26 +44,6 @@ LOOK_PROMPTS = (
     "a small purple triangle grows",
     "a white circle moves up and a red square stays still",
 )
-
-
-def should_compile(steps: int, wish: bool | None) -> bool:
-    """As wished; else where a C++ compiler is found and so many steps earn back the minute that compiling takes."""
-    return can_compile() and steps >= LONG if wish is None else wish
-
-
-def compile_blocks(module: torch.nn.Module, block_types: tuple[type, ...], *, mode: str | None = None) -> None:
-    """Compile every block of these types in place.
-
-    mode is torch.compile's: "reduce-overhead" records CUDA graphs, one launch for all kernels of a block.
-    """
-    compile_each([block for block in module.modules() if isinstance(block, block_types)], mode=mode)
-
-
-def compile_each(blocks: list[nn.Module], *, mode: str | None = None) -> None:
-    """Compile blocks in place; each has static shapes, so each compiles once per batch shape."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    for block in blocks:
-        block.compile(dynamic=False, mode=mode)
 
 
 def train_vae(
@@ -79,9 +60,8 @@ def train_vae(
     """Stage one: the video VAE, on clips drawn as they are used or from a pool of them; returns its EMA."""
     torch.manual_seed(seed)
     vae = VideoVAE(preset.vae).to(device)
-    held_out = render(
-        sample_state(32, preset.world, split="heldout", generator=step_generator(seed, 5, 0)), preset.world
-    )
+    generator = step_generator(seed, Stream.HELD_OUT, 0)
+    held_out = render(sample_state(32, preset.world, split="heldout", generator=generator), preset.world)
     batch, mine = preset.vae_train.batch, ranks.rows(preset.vae_train.batch)
     pool = draw_pool(preset, seed=seed, device=device) if preset.pool else None
     blocks = (ResBlock,)
@@ -106,7 +86,9 @@ def train_vae(
         save_look(torch.cat((held_out[:4], decoded[:4]), -2), out / "samples" / f"vae_{step:06d}.png")
         return {"psnr": float(psnr(decoded, held_out).mean())}
 
-    stage = Stage("vae", 1, vae, losses, preset.vae_train, look, max(500, preset.vae_train.steps // 20), blocks)
+    stage = Stage(
+        "vae", Stream.VAE, vae, losses, preset.vae_train, look, max(500, preset.vae_train.steps // 20), blocks
+    )
     return fit(stage, out, seed=seed, resume=resume, ranks=ranks, deadline=deadline)
 
 
@@ -186,7 +168,7 @@ def train_dit(
 
     stage = Stage(
         "dit",
-        4,
+        Stream.DIT,
         model,
         graphed if graphs else losses,
         preset.dit_train,
@@ -195,13 +177,6 @@ def train_dit(
         TRANSFORMER,
     )
     return fit(stage, out, seed=seed, resume=resume, ranks=ranks, deadline=deadline)
-
-
-def coin(generator: torch.Generator) -> float:
-    """A number in [0, 1) that the processor needs now; a GPU is not waited for, its generator has a twin on the CPU."""
-    if generator.device.type != "cpu":
-        generator = torch.Generator().manual_seed(generator.initial_seed())
-    return float(torch.rand(1, generator=generator))
 
 
 def quick_accuracy(sampler: Pipeline, seed: int, n: int = 64) -> dict:

@@ -8,25 +8,24 @@ so that the mean over the ranks is what one process would have found.
 import copy
 import json
 import math
-import os
-import shutil
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from sora_edu.checkpoint import load_tensors, save_tensors
+from sora_edu.compute import autocast, out_of_memory
 from sora_edu.config import TrainConfig
 from sora_edu.distributed import ALONE, Losses, Ranks, full, local, shard, spread, whole
 from sora_edu.errors import CheckpointError, TrainingError
 from sora_edu.guards import Interrupt
 from sora_edu.optimiser import make_optimisers, pack_optimisers, set_rates, unpack_optimisers
+from sora_edu.seeds import step_generator
 
 BAD_STEPS = 5  # steps in a row that may be skipped because loss or gradient are not finite
 
@@ -36,7 +35,7 @@ class Stage:
     """What the loop trains: a module, and a function from (module, generator) to a dict of scalars with "loss"."""
 
     name: str  # names the files in the run's folder
-    number: int  # keeps the stages' random numbers apart
+    stream: int  # keeps the stages' random numbers apart
     module: nn.Module
     losses: Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
     config: TrainConfig
@@ -52,33 +51,12 @@ def rate_share(step: int, config: TrainConfig) -> float:
     return min(up, down)
 
 
-def mixed_seed(*numbers: int) -> int:
-    """32 bits that change with every one of the numbers (each at least 0)."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def step_generator(seed: int, stage: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The randomness of one step, and of nothing else. Mixed to 32 bits: torch's CPU generator ignores the rest."""
-    return torch.Generator(device).manual_seed(mixed_seed(seed, stage, step))
-
-
 @torch.no_grad()
 def update_ema(ema: nn.Module, module: nn.Module, decay: float) -> None:
     """ema = decay * ema + (1 - decay) * module, for all parameters in one call; buffers are copied."""
     torch._foreach_lerp_(list(ema.parameters()), list(module.parameters()), 1 - decay)
     for kept, new in zip(ema.buffers(), module.buffers(), strict=True):
         kept.copy_(new)
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 pays: on GPUs, and on CPUs that multiply in bf16."""
-    check = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return device.type == "cuda" or bool(check())
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """Mixed precision where it pays: matrix products in bf16, weights and sums in fp32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device))
 
 
 def answers_every(device: torch.device, config: TrainConfig) -> int:
@@ -91,11 +69,6 @@ def zero_where(bad: Tensor, tensors: list[Tensor]) -> None:
     """Set the tensors to zero where the scalar ``bad`` holds, which the processor need not know."""
     for tensor in tensors:
         local(tensor).masked_fill_(bad, 0)
-
-
-def can_compile() -> bool:
-    """Whether torch.compile has a C++ compiler to call."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
 
 
 def pack_state(module: nn.Module, ema: nn.Module, optimisers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
@@ -143,12 +116,6 @@ def truncate_metrics(path: Path, stage: str, step: int) -> None:
         lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
         kept = [line for line in lines if (r := json.loads(line))["stage"] != stage or r["step"] <= step]
         path.write_text("".join(line + "\n" for line in kept))
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a RuntimeError is the CPU's or the GPU's way to say that memory ran out."""
-    words = ("not enough memory", "can't allocate memory")  # Windows and the rest
-    return isinstance(error, torch.cuda.OutOfMemoryError) or any(part in str(error) for part in words)
 
 
 class Training:
@@ -245,7 +212,7 @@ def fit(
             started = time.perf_counter()
             set_rates(training.optimisers, rate_share(step, config))
             done, stop = step + 1, 0
-            numbers = training.backward(step_generator(seed, stage.number, step, device))
+            numbers = training.backward(step_generator(seed, stage.stream, step, device))
             if done % asks == 0:  # on a CPU always
                 scalars, stop = ranks.agree(numbers, interrupt.pending())
                 bad = 0 if math.isfinite(scalars["norm"]) and math.isfinite(scalars["loss"]) else bad + 1

@@ -17,10 +17,11 @@ import pytest
 import torch
 from torch import nn
 
-from sora_edu import cli, config, recipe, training
+from sora_edu import cli, compute, config, recipe, training
 from sora_edu.checkpoint import load_tensors
+from sora_edu.compute import choose_device
 from sora_edu.config import DiTConfig, TextConfig, TrainConfig, VAEConfig
-from sora_edu.distributed import ALONE, Ranks, choose_device, environment, started
+from sora_edu.distributed import ALONE, Ranks, environment, started
 from sora_edu.errors import InputError, TrainingError
 from sora_edu.pipeline import Pipeline
 from sora_edu.training import Stage, fit, newest_state
@@ -34,7 +35,7 @@ MUON_CLOSE = dict(rtol=1e-4, atol=1e-4)  # Muon multiplies in bf16, where anothe
 @pytest.fixture(autouse=True)
 def in_fp32(monkeypatch):
     """In bf16 the sums over other shares of the batch round otherwise, and a comparison would say little."""
-    monkeypatch.setattr(training, "fast_bf16", lambda device: False)
+    monkeypatch.setattr(compute, "fast_bf16", lambda device: False)
 
 
 def free_port() -> int:
@@ -179,7 +180,7 @@ def assert_same_training(a: Path, b: Path, *, exact: bool = False, close: dict =
 def alone(tmp_path_factory):
     """Uninterrupted runs of one process, with AdamW alone and with Muon."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "fast_bf16", lambda device: False)
+        patch.setattr(compute, "fast_bf16", lambda device: False)
         folders = {}
         for config in (ADAMW, MUON):
             folders[config] = tmp_path_factory.mktemp("alone")

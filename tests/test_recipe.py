@@ -12,7 +12,7 @@ from sora_edu.dit import TextToVideo
 from sora_edu.errors import CheckpointError, InputError, TrainingError
 from sora_edu.guards import locked
 from sora_edu.pipeline import Pipeline
-from sora_edu.recipe import choose_preset, coin, train
+from sora_edu.recipe import choose_preset, train
 from sora_edu.scaling import count_parameters
 from sora_edu.tokenizer import Tokenizer
 from sora_edu.vae import VideoVAE
@@ -170,16 +170,6 @@ def test_the_compact_checkpoint_has_at_most_48_megabytes():
     with torch.device("meta"):
         vae, model = VideoVAE(COMPACT.vae), TextToVideo(COMPACT.dit, COMPACT.text, len(Tokenizer()))
     assert COMPACT.half and 2 * (count_parameters(vae) + count_parameters(model)) < 47.9e6  # names and words besides
-
-
-def test_a_coin_is_the_generators_next_number_or_that_of_a_gpu_generators_twin():
-    class OnGPU(torch.Generator):
-        device = torch.device("cuda")
-
-    a, b = (torch.Generator().manual_seed(5) for _ in range(2))
-    torch.rand(3, generator=a), torch.rand(3, generator=b)
-    assert coin(a) == float(torch.rand(1, generator=b))
-    assert coin(OnGPU().manual_seed(5)) == float(torch.rand(1, generator=torch.Generator().manual_seed(5)))
 
 
 def test_graphs_are_refused_where_there_is_no_gpu(tmp_path):

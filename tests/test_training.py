@@ -21,7 +21,6 @@ from sora_edu.training import (
     fit,
     newest_state,
     rate_share,
-    step_generator,
     truncate_metrics,
     update_ema,
     zero_where,
@@ -274,14 +273,6 @@ def test_ema_closed_form():
     expected = 0.9 * a.weight + 0.1 * b.weight
     update_ema(a, b, 0.9)
     torch.testing.assert_close(a.weight, expected)
-
-
-def test_every_step_stage_and_seed_has_its_own_randomness():
-    seen = {
-        float(torch.rand(1, generator=step_generator(*key))) for key in [(0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 1, 0)]
-    }
-    assert len(seen) == 4
-    assert torch.rand(1, generator=step_generator(0, 1, 5)) == torch.rand(1, generator=step_generator(0, 1, 5))
 
 
 def test_a_cut_line_of_metrics_is_dropped(tmp_path):

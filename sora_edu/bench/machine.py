@@ -14,7 +14,7 @@ import torch
 
 from sora_edu.bench.linear import Linear
 from sora_edu.bench.rounds import Contestant, do_nothing, time_calls
-from sora_edu.training import can_compile, fast_bf16
+from sora_edu.compute import can_compile, fast_bf16
 
 MATMUL_SIDES = (512, 1024, 1536, 2048)
 PROC = Path("/proc")

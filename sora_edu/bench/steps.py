@@ -9,11 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sora_edu.bench.models import Model, Size, make_text, seeded
 from sora_edu.bench.rounds import Contestant
+from sora_edu.compute import compile_each
 from sora_edu.config import TrainConfig
 from sora_edu.flow import flow_loss
 from sora_edu.guidance import guided
 from sora_edu.optimiser import make_optimisers
-from sora_edu.recipe import compile_each
 from sora_edu.sampling import euler
 from sora_edu.scaling import count_parameters, flops
 from sora_edu.text import TextState

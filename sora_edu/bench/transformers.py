@@ -16,9 +16,9 @@ from sora_edu.bench.models import SMOKE, Size, class_dit, image_dit, video_dit, 
 from sora_edu.bench.peers import check_peers, cogvideox, latte, ltx, textbook_dit, unet_3d, unfused_dit, wan
 from sora_edu.bench.rounds import Contestant, Rounds
 from sora_edu.bench.steps import clip_contestant, muon, step_contestant
+from sora_edu.compute import can_compile, fast_bf16
 from sora_edu.errors import InputError
 from sora_edu.pipeline import Pipeline
-from sora_edu.training import can_compile, fast_bf16
 
 FP32, BF16 = "matmul fp32", "matmul bf16"
 LINEAR = "oneDNN linear layers"

@@ -17,12 +17,12 @@ from sora_edu.bench.models import seeded
 from sora_edu.bench.peers import peer_package
 from sora_edu.bench.rounds import Contestant
 from sora_edu.bench.steps import forward_macs, trained
+from sora_edu.compute import compile_each
 from sora_edu.config import TINY, VAEConfig, WorldConfig
-from sora_edu.recipe import compile_each
 from sora_edu.render import render
 from sora_edu.scaling import count_parameters, flops
+from sora_edu.seeds import Stream, step_generator
 from sora_edu.shapes import Latent, Video
-from sora_edu.training import step_generator
 from sora_edu.vae import ResBlock, VideoVAE, kl_divergence, psnr
 from sora_edu.world import sample_state
 
@@ -195,7 +195,8 @@ def coder_loss(coder: Coder, video: Video, generator: torch.Generator) -> Tensor
 
 def clips(size: ClipSize, n: int, split: str, seed: int, device: torch.device) -> Video:
     """Clips of the toy world."""
-    return render(sample_state(n, size.world, split=split, generator=step_generator(seed, 7, 0)), size.world).to(device)
+    state = sample_state(n, size.world, split=split, generator=step_generator(seed, Stream.STUDENT, 0))
+    return render(state, size.world).to(device)
 
 
 def vae_contestant(

@@ -21,7 +21,8 @@ from sora_edu.grading import (
 )
 from sora_edu.lessons.bugs_10 import BUGS, PATIENTS
 from sora_edu.lessons.runs_10 import agreement
-from sora_edu.training import mixed_seed, update_ema
+from sora_edu.seeds import mixed_seed
+from sora_edu.training import update_ema
 
 
 def numbers_in(*modules: nn.Module) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from sora_edu.cached import cache_captions, cache_latents
 from sora_edu.captions import caption
 from sora_edu.checkpoint import verify, write_atomically
+from sora_edu.compute import autocast, compile_blocks, should_compile
 from sora_edu.dit import TextToVideo
 from sora_edu.errors import InputError
 from sora_edu.evaluate import prompts_of, rounded, shares_right
@@ -34,11 +35,12 @@ from sora_edu.flow import interpolate, shift_times, velocity_target
 from sora_edu.guards import locked
 from sora_edu.media import to_uint8
 from sora_edu.pipeline import Pipeline
-from sora_edu.recipe import TRANSFORMER, captioned_losses, compile_blocks, should_compile
+from sora_edu.recipe import TRANSFORMER, captioned_losses
 from sora_edu.render import render
+from sora_edu.seeds import Stream, step_generator
 from sora_edu.shapes import Latent, Video
 from sora_edu.track import track
-from sora_edu.training import Stage, autocast, fit, step_generator
+from sora_edu.training import Stage, fit
 from sora_edu.vae import VideoVAE
 from sora_edu.world import sample_state
 
@@ -115,7 +117,7 @@ def gather(pipe: Pipeline, out: Path, *, seed: int) -> Material:
     vae = copy.deepcopy(pipe.vae)
     latents = cache_latents(preset, vae, out, seed=seed, device=device)
     ids = cache_captions(preset, pipe.tokenizer, out, seed=seed).to(device)
-    generator = step_generator(seed, 6, 0)
+    generator = step_generator(seed, Stream.WALKS, 0)
     state = sample_state(HELD, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
     words = pipe.tokenizer.encode(caption(state, generator=generator), max_tokens=preset.text.max_tokens)[0]
     with torch.no_grad():
@@ -170,7 +172,7 @@ def run(name: str, material: Material, out: Path, *, base: int, n: int, n_last: 
         return found
 
     losses = captioned_losses(preset, material.latents, material.ids)
-    stage = Stage("dit", 4, model, losses, config, see, 2 * base)
+    stage = Stage("dit", Stream.DIT, model, losses, config, see, 2 * base)
     fit(stage, folder, seed=material.seed, resume=True)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {

@@ -6,6 +6,7 @@ rectified flow and much of the literature put data at t = 1: ``flip_time`` goes 
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -26,92 +27,120 @@ def over_batch(t: Times, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *ones"
     return t.view(-1, *[1] * (x.ndim - 1))
 
 
-# --- the linear interpolant ------------------------------------------------------------------------------------------
+# --- paths: the four numbers that everything else is made of ---------------------------------------------------------
 
 
-def interpolate(x_0: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"], t: Times) -> Float[Tensor, "b *rest"]:
-    """Mix data and noise on a straight line: ``x_t = (1 - t) x_0 + t eps`` (SiT eq. 1 with alpha = 1 - t, sigma = t).
+class Coefficients(NamedTuple):
+    """A path at one time: ``x_t = alpha x_0 + sigma eps``, and its derivative ``d_alpha x_0 + d_sigma eps``."""
+
+    alpha: Float[Tensor, "*shape"]  # weight of the data
+    sigma: Float[Tensor, "*shape"]  # weight of the noise
+    d_alpha: Float[Tensor, "*shape"]  # how fast alpha changes with t
+    d_sigma: Float[Tensor, "*shape"]  # how fast sigma changes with t
+
+    @property
+    def det(self) -> Float[Tensor, "*shape"]:
+        """The determinant of these two equations in x_0 and eps: 1 on the line, pi/2 on the quarter circle."""
+        return self.alpha * self.d_sigma - self.sigma * self.d_alpha
+
+
+PathFn = Callable[[Tensor], Coefficients]  # t of any shape -> four numbers for each t
+
+
+def linear(t: Float[Tensor, "*shape"]) -> Coefficients:
+    """Go from data to noise on a straight line (SiT section 3): ``alpha = 1 - t``, ``sigma = t``."""
+    one = torch.ones_like(t)
+    return Coefficients(alpha=1 - t, sigma=t, d_alpha=-one, d_sigma=one)
+
+
+def gvp(t: Float[Tensor, "*shape"]) -> Coefficients:
+    """Go on a quarter circle (SiT's GVP): ``alpha = cos(pi t / 2)``, ``sigma = sin(pi t / 2)``.
+
+    cos^2 + sin^2 = 1: where the data have variance 1, so has every x_t.
+    """
+    angle = t * math.pi / 2
+    speed = math.pi / 2  # of the angle
+    return Coefficients(alpha=angle.cos(), sigma=angle.sin(), d_alpha=-speed * angle.sin(), d_sigma=speed * angle.cos())
+
+
+# --- mixing, and the conversions -------------------------------------------------------------------------------------
+
+
+def interpolate(
+    x_0: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
+) -> Float[Tensor, "b *rest"]:
+    """Mix data and noise: ``x_t = alpha x_0 + sigma eps`` (SiT eq. 1); on the line ``(1 - t) x_0 + t eps``.
 
     x_0 data, eps standard normal noise, t in [0, 1]. Returns x_t; raises InputError unless t holds one time per sample.
     """
-    t = over_batch(t, x_0)
-    return (1 - t) * x_0 + t * eps
+    at = path(over_batch(t, x_0))
+    return at.alpha * x_0 + at.sigma * eps
 
 
-def velocity_target(x_0: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *rest"]:
-    """Return the derivative of ``x_t`` with respect to t, ``eps - x_0``: it points from data to noise, at every t."""
-    return eps - x_0
+def velocity_target(
+    x_0: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
+) -> Float[Tensor, "b *rest"]:
+    """Return the derivative of x_t by t, ``d_alpha x_0 + d_sigma eps``; on the line ``eps - x_0``, at every t.
+
+    It points from data to noise. Raises InputError as interpolate does.
+    """
+    at = path(over_batch(t, x_0))
+    return at.d_alpha * x_0 + at.d_sigma * eps
 
 
 def x_0_from_velocity(
-    x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times
+    x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
-    """Follow the straight line back to its start: ``x_0 = x_t - t velocity``. Raises InputError as interpolate does."""
-    return x_t - over_batch(t, x_t) * velocity
+    """Go back to the data: ``(d_sigma x_t - sigma velocity) / det``; on the line ``x_t - t velocity``.
+
+    Raises InputError as interpolate does.
+    """
+    at = path(over_batch(t, x_t))
+    return (at.d_sigma * x_t - at.sigma * velocity) / at.det
 
 
 def eps_from_velocity(
-    x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times
+    x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
-    """Follow the straight line to its end: ``eps = x_t + (1 - t) velocity``. Raises InputError as interpolate does."""
-    return x_t + (1 - over_batch(t, x_t)) * velocity
+    """Go on to the noise: ``(alpha velocity - d_alpha x_t) / det``; on the line ``x_t + (1 - t) velocity``.
+
+    Raises InputError as interpolate does.
+    """
+    at = path(over_batch(t, x_t))
+    return (at.alpha * velocity - at.d_alpha * x_t) / at.det
 
 
 def velocity_from_x_0(
-    x_t: Float[Tensor, "b *rest"], x_0: Float[Tensor, "b *rest"], t: Times
+    x_t: Float[Tensor, "b *rest"], x_0: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
-    """Turn a prediction of the data into a velocity, ``(x_t - x_0) / t``; t in (0, 1]: at t = 0 it is 0 / 0."""
-    return (x_t - x_0) / over_batch(t, x_t)
+    """Turn a prediction of the data into a velocity: ``(d_sigma x_t - det x_0) / sigma``.
+
+    On the line this is ``(x_t - x_0) / t``. t in (0, 1]: at t = 0 it is 0 / 0. Raises as interpolate does.
+    """
+    at = path(over_batch(t, x_t))
+    return (at.d_sigma * x_t - at.det * x_0) / at.sigma
 
 
 def velocity_from_eps(
-    x_t: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"], t: Times
+    x_t: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
-    """Turn a prediction of the noise into a velocity, ``(eps - x_t) / (1 - t)``; t in [0, 1): at t = 1 it is 0 / 0."""
-    return (eps - x_t) / (1 - over_batch(t, x_t))
+    """Turn a prediction of the noise into a velocity: ``(d_alpha x_t + det eps) / alpha``.
+
+    On the line this is ``(eps - x_t) / (1 - t)``. t in [0, 1): at t = 1 it is 0 / 0. Raises as interpolate does.
+    """
+    at = path(over_batch(t, x_t))
+    return (at.d_alpha * x_t + at.det * eps) / at.alpha
 
 
 def score_from_velocity(
-    x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times
+    x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
-    """Turn a velocity into the score, the gradient of log p_t: ``-E[eps | x_t] / t`` (SiT section 2); t in (0, 1]."""
-    return -eps_from_velocity(x_t, velocity, t) / over_batch(t, x_t)
+    """Turn a velocity into the score, the gradient of log p_t: ``-E[eps | x_t] / sigma`` (SiT section 2); t in (0, 1].
 
-
-# --- the variance-preserving interpolant (GVP): a quarter circle in place of the line -------------------------------
-
-
-def interpolate_gvp(x_0: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"], t: Times) -> Float[Tensor, "b *rest"]:
-    """Mix data and noise on a quarter circle: ``x_t = cos(pi t / 2) x_0 + sin(pi t / 2) eps`` (SiT's GVP).
-
-    cos^2 + sin^2 = 1: where the data have variance 1, so has every x_t. Raises InputError as interpolate does.
+    Raises InputError as interpolate does.
     """
-    angle = over_batch(t, x_0) * math.pi / 2
-    return angle.cos() * x_0 + angle.sin() * eps
-
-
-def velocity_target_gvp(
-    x_0: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"], t: Times
-) -> Float[Tensor, "b *rest"]:
-    """Return GVP's derivative, ``pi/2 (cos(pi t / 2) eps - sin(pi t / 2) x_0)``; it turns with t."""
-    angle = over_batch(t, x_0) * math.pi / 2
-    return math.pi / 2 * (angle.cos() * eps - angle.sin() * x_0)
-
-
-def x_0_from_velocity_gvp(
-    x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times
-) -> Float[Tensor, "b *rest"]:
-    """Rotate (x_t, velocity) back to the data: ``x_0 = cos(pi t / 2) x_t - 2/pi sin(pi t / 2) velocity``."""
-    angle = over_batch(t, x_t) * math.pi / 2
-    return angle.cos() * x_t - 2 / math.pi * angle.sin() * velocity
-
-
-def eps_from_velocity_gvp(
-    x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times
-) -> Float[Tensor, "b *rest"]:
-    """Rotate (x_t, velocity) on to the noise: ``eps = sin(pi t / 2) x_t + 2/pi cos(pi t / 2) velocity``."""
-    angle = over_batch(t, x_t) * math.pi / 2
-    return angle.sin() * x_t + 2 / math.pi * angle.cos() * velocity
+    at = path(over_batch(t, x_t))
+    return -eps_from_velocity(x_t, velocity, t, path=path) / at.sigma
 
 
 # --- which times to train on, and the loss ---------------------------------------------------------------------------
@@ -159,18 +188,19 @@ def flow_loss(
     shift: float = 1.0,
     t: Times | None = None,
     eps: Float[Tensor, "b *rest"] | None = None,
+    path: PathFn = linear,
 ) -> Float[Tensor, ""]:
-    """Return ``E |model(x_t, t) - (eps - x_0)|^2``, the mean over batch and elements (SiT's velocity loss).
+    """Return ``E |model(x_t, t) - velocity_target|^2``, the mean over batch and elements (SiT's velocity loss).
 
-    It does not fall to zero: many (x_0, eps) share one x_t, and the variance of eps - x_0 among them stays.
+    It does not fall to zero: many (x_0, eps) share one x_t, and the variance of their velocities stays.
     kind and shift are sample_times'; t and eps are drawn where they are not given. Raises InputError as those do.
     """
     if t is None:
         t = sample_times(x_0.shape[0], generator=generator, device=x_0.device, kind=kind, shift=shift).to(x_0.dtype)
     if eps is None:
         eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
-    velocity = model_fn(interpolate(x_0, eps, t), t)
-    return (velocity - velocity_target(x_0, eps)).square().mean()
+    velocity = model_fn(interpolate(x_0, eps, t, path=path), t)
+    return (velocity - velocity_target(x_0, eps, t, path=path)).square().mean()
 
 
 def flip_time(velocity_fn: VelocityFn) -> VelocityFn:

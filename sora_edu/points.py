@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sora_edu.errors import InputError
-from sora_edu.flow import over_batch
+from sora_edu.flow import PathFn, linear, over_batch, velocity_target
 from sora_edu.noising import at_step
 from sora_edu.shapes import Times
 
@@ -48,16 +48,11 @@ class Mixture:
         mean_offset = (weight[..., None] * offset).sum(1)  # n 2
         return weight @ means + alpha * self.std**2 / variance * mean_offset, sigma / variance * mean_offset
 
-    def velocity(self, x_t: Points, t: Times) -> Points:
-        """Return E[eps - x_0 | x_t], the best velocity for the linear interpolant."""
-        x_0, eps = self.predict(x_t, 1 - t, t)
-        return eps - x_0
-
-    def velocity_gvp(self, x_t: Points, t: Times) -> Points:
-        """Return the best velocity for GVP, ``pi/2 (cos(pi t / 2) E[eps | x_t] - sin(pi t / 2) E[x_0 | x_t])``."""
-        alpha, sigma = (t * math.pi / 2).cos(), (t * math.pi / 2).sin()
-        x_0, eps = self.predict(x_t, alpha, sigma)
-        return math.pi / 2 * (over_batch(alpha, x_t) * eps - over_batch(sigma, x_t) * x_0)
+    def velocity(self, x_t: Points, t: Float[Tensor, " n"], *, path: PathFn = linear) -> Points:
+        """Return the best velocity for a path, ``d_alpha E[x_0 | x_t] + d_sigma E[eps | x_t]``."""
+        at = path(t)
+        x_0, eps = self.predict(x_t, at.alpha, at.sigma)
+        return velocity_target(x_0, eps, t, path=path)
 
     def eps(self, x_s: Points, s: Int[Tensor, " n"], alpha_bar: Float[Tensor, " steps"]) -> Points:
         """Return E[eps | x_s] under a DDPM schedule, s in 1..len(alpha_bar)."""

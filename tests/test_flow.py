@@ -10,6 +10,7 @@ from sora_edu import flow, noising
 from sora_edu.errors import InputError
 
 SHAPE = (6, 3, 2, 4, 5)  # b c f h w, all unequal
+PATHS = [flow.linear, flow.gvp]
 MEAN, STD = 0.7, 0.4  # the data of the closed forms: N(MEAN, STD^2) in every element
 
 
@@ -34,46 +35,87 @@ def exact_velocity(x_t, t):
     return (t - (1 - t) * STD**2) / variance * (x_t - (1 - t) * MEAN) - MEAN
 
 
-@pytest.mark.parametrize("mix", [flow.interpolate, flow.interpolate_gvp])
-def test_interpolants_begin_at_the_data_and_end_at_the_noise(mix):
+@pytest.mark.parametrize("path", PATHS)
+def test_paths_begin_at_the_data_and_end_at_the_noise(path):
     x_0, eps, _ = draw(0)
-    torch.testing.assert_close(mix(x_0, eps, torch.zeros(6, dtype=x_0.dtype)), x_0)
-    torch.testing.assert_close(mix(x_0, eps, torch.ones(6, dtype=x_0.dtype)), eps)
+    torch.testing.assert_close(flow.interpolate(x_0, eps, torch.zeros(6, dtype=x_0.dtype), path=path), x_0)
+    torch.testing.assert_close(flow.interpolate(x_0, eps, torch.ones(6, dtype=x_0.dtype), path=path), eps)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_gives_the_derivatives_of_its_weights(path):
+    t = torch.linspace(0, 1, 9, dtype=torch.float64)
+    at = path(t)
+    _, (d_alpha, d_sigma, *_) = torch.func.jvp(path, (t,), (torch.ones_like(t),))
+    torch.testing.assert_close((at.d_alpha, at.d_sigma), (d_alpha, d_sigma))
+    assert all(weight.shape == t.shape and weight.dtype == t.dtype for weight in at)
+
+
+@pytest.mark.parametrize(("path", "det"), [(flow.linear, 1), (flow.gvp, math.pi / 2)])
+def test_the_determinant_of_a_path_never_nears_zero(path, det):
+    t = torch.linspace(0, 1, 101, dtype=torch.float64)
+    torch.testing.assert_close(path(t).det, torch.full_like(t, det))
 
 
 def test_linear_interpolant_by_hand():
     x_t = flow.interpolate(torch.tensor([[8.0], [8.0]]), torch.tensor([[4.0], [4.0]]), torch.tensor([0.25, 0.5]))
     assert x_t.tolist() == [[7.0], [6.0]]
-    assert flow.velocity_target(torch.tensor([[8.0]]), torch.tensor([[4.0]])).tolist() == [[-4.0]]
+    velocity = flow.velocity_target(
+        torch.tensor([[8.0], [8.0]]), torch.tensor([[4.0], [4.0]]), torch.tensor([0.25, 0.5])
+    )
+    assert velocity.tolist() == [[-4.0], [-4.0]]
 
 
-@pytest.mark.parametrize("gvp", [False, True])
-def test_velocity_is_the_derivative_of_the_interpolant(gvp):
+def test_quarter_circle_by_hand():
+    x_0, eps, t = torch.tensor([[8.0]]), torch.tensor([[4.0]]), torch.tensor([1 / 3])  # 30 degrees
+    half_root_3 = math.sqrt(3) / 2
+    x_t, velocity = flow.interpolate(x_0, eps, t, path=flow.gvp), flow.velocity_target(x_0, eps, t, path=flow.gvp)
+    torch.testing.assert_close(x_t, torch.tensor([[8 * half_root_3 + 4 * 0.5]]))
+    torch.testing.assert_close(velocity, torch.tensor([[math.pi / 2 * (4 * half_root_3 - 8 * 0.5)]]))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_velocity_is_the_derivative_of_the_interpolant(path):
     x_0, eps, t = draw(1)
-    mix = flow.interpolate_gvp if gvp else flow.interpolate
-    target = flow.velocity_target_gvp(x_0, eps, t) if gvp else flow.velocity_target(x_0, eps)
-    _, derivative = torch.func.jvp(lambda t: mix(x_0, eps, t), (t,), (torch.ones_like(t),))
-    torch.testing.assert_close(target, derivative)
+    _, derivative = torch.func.jvp(lambda t: flow.interpolate(x_0, eps, t, path=path), (t,), (torch.ones_like(t),))
+    torch.testing.assert_close(flow.velocity_target(x_0, eps, t, path=path), derivative)
 
 
-def test_linear_conversions_round_trip():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_the_line_every_formula_gives_the_bits_of_its_short_form(dtype):
+    """What was trained and drawn with ``eps - x_0`` and ``x_t - t velocity`` stays as it is, to the last bit."""
+    a, b, t = draw(12, dtype)
+    t_b = t.view(-1, 1, 1, 1, 1)
+    assert torch.equal(flow.interpolate(a, b, t), (1 - t_b) * a + t_b * b)
+    assert torch.equal(flow.velocity_target(a, b, t), b - a)
+    assert torch.equal(flow.x_0_from_velocity(a, b, t), a - t_b * b)
+    assert torch.equal(flow.eps_from_velocity(a, b, t), a + (1 - t_b) * b)
+    assert torch.equal(flow.velocity_from_x_0(a, b, t), (a - b) / t_b)
+    assert torch.equal(flow.velocity_from_eps(a, b, t), (b - a) / (1 - t_b))
+    assert torch.equal(flow.score_from_velocity(a, b, t), -(a + (1 - t_b) * b) / t_b)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_conversions_round_trip(path):
     x_0, eps, t = draw(2, torch.float32)
-    x_t, velocity = flow.interpolate(x_0, eps, t), flow.velocity_target(x_0, eps)
+    x_t, velocity = flow.interpolate(x_0, eps, t, path=path), flow.velocity_target(x_0, eps, t, path=path)
     tight = {"atol": 1e-5, "rtol": 0}
-    torch.testing.assert_close(flow.x_0_from_velocity(x_t, velocity, t), x_0, **tight)
-    torch.testing.assert_close(flow.eps_from_velocity(x_t, velocity, t), eps, **tight)
+    torch.testing.assert_close(flow.x_0_from_velocity(x_t, velocity, t, path=path), x_0, **tight)
+    torch.testing.assert_close(flow.eps_from_velocity(x_t, velocity, t, path=path), eps, **tight)
     # Dividing by t (or 1 - t) of 0.05 magnifies float32's rounding twentyfold, hence a range away from the ends.
     middle = slice(1, -1)
-    x_t, t = x_t[middle], t[middle]
-    torch.testing.assert_close(flow.velocity_from_x_0(x_t, x_0[middle], t), velocity[middle], **tight)
-    torch.testing.assert_close(flow.velocity_from_eps(x_t, eps[middle], t), velocity[middle], **tight)
+    x_t, x_0, eps, velocity, t = x_t[middle], x_0[middle], eps[middle], velocity[middle], t[middle]
+    torch.testing.assert_close(flow.velocity_from_x_0(x_t, x_0, t, path=path), velocity, **tight)
+    torch.testing.assert_close(flow.velocity_from_eps(x_t, eps, t, path=path), velocity, **tight)
 
 
-def test_gvp_conversions_round_trip():
-    x_0, eps, t = draw(3, torch.float32)
-    x_t, velocity = flow.interpolate_gvp(x_0, eps, t), flow.velocity_target_gvp(x_0, eps, t)
-    torch.testing.assert_close(flow.x_0_from_velocity_gvp(x_t, velocity, t), x_0, atol=1e-5, rtol=0)
-    torch.testing.assert_close(flow.eps_from_velocity_gvp(x_t, velocity, t), eps, atol=1e-5, rtol=0)
+@pytest.mark.parametrize("path", PATHS)
+def test_the_score_of_one_point_of_data_is_minus_eps_over_sigma(path):
+    """Data without spread: log p_t is a Gaussian around alpha x_0 of spread sigma, so its slope is -eps / sigma."""
+    x_0, eps, t = draw(3)
+    x_t, velocity = flow.interpolate(x_0, eps, t, path=path), flow.velocity_target(x_0, eps, t, path=path)
+    score = flow.score_from_velocity(x_t, velocity, t, path=path)
+    torch.testing.assert_close(score, -eps / path(flow.over_batch(t, eps)).sigma)
 
 
 def test_score_is_the_gradient_of_the_log_density():
@@ -90,7 +132,7 @@ def test_gvp_keeps_the_variance_and_the_linear_interpolant_does_not():
     x_0, eps = torch.randn(2, 5, 40_000, generator=g)
     t = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
     # The standard error of a variance of n unit normals is sqrt(2 / n) = 0.007; five of them.
-    torch.testing.assert_close(flow.interpolate_gvp(x_0, eps, t).var(1), torch.ones(5), atol=0.035, rtol=0)
+    torch.testing.assert_close(flow.interpolate(x_0, eps, t, path=flow.gvp).var(1), torch.ones(5), atol=0.035, rtol=0)
     linear = flow.interpolate(x_0, eps, t).var(1)
     torch.testing.assert_close(linear, (1 - t) ** 2 + t**2, atol=0.035, rtol=0)
     assert linear[2] < 0.6
@@ -132,6 +174,15 @@ def test_flow_loss_of_the_exact_velocity_is_the_variance_that_no_model_removes()
     assert worse > loss
 
 
+def test_flow_loss_of_a_path_asks_for_the_velocity_of_that_path():
+    x_0, eps, t = draw(8)
+    loss = flow.flow_loss(lambda x, t: torch.zeros_like(x), x_0, t=t, eps=eps, path=flow.gvp)
+    torch.testing.assert_close(loss, flow.velocity_target(x_0, eps, t, path=flow.gvp).square().mean())
+    seen = []
+    flow.flow_loss(lambda x, t: seen.append(x) or x, x_0, t=t, eps=eps, path=flow.gvp)
+    assert torch.equal(seen[0], flow.interpolate(x_0, eps, t, path=flow.gvp))
+
+
 def test_flow_loss_repeats_with_its_seed_and_reaches_the_model():
     weight = torch.tensor(0.5, requires_grad=True)
     x_0 = draw(7, torch.float32)[0]
@@ -166,7 +217,7 @@ def test_a_time_that_is_not_one_per_sample_is_refused(unchecked, t):
     with pytest.raises(InputError, match=r"t has shape .* one time per sample; use t.expand\(6\)"):
         flow.interpolate(x_0, eps, t)
     with pytest.raises(InputError, match="one time per sample"):
-        flow.x_0_from_velocity_gvp(x_0, eps, t)
+        flow.x_0_from_velocity(x_0, eps, t, path=flow.gvp)
 
 
 def test_unknown_distribution_of_times_is_refused():

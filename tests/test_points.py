@@ -1,6 +1,7 @@
 """The playground in the plane: its perfect answers against brute force, its field against its own density."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -38,10 +39,12 @@ def test_predictions_are_the_averages_over_all_pairs_that_meet(alpha, sigma):
 def test_predictions_mix_to_the_point_they_were_made_for():
     x = torch.randn(7, 2, generator=seeded(3), dtype=torch.float64)
     t = torch.linspace(0, 1, 7, dtype=torch.float64)
-    torch.testing.assert_close(flow.interpolate(*UNEVEN.predict(x, 1 - t, t), t), x)
-    torch.testing.assert_close(flow.x_0_from_velocity(x, UNEVEN.velocity(x, t), t), UNEVEN.predict(x, 1 - t, t)[0])
-    gvp = UNEVEN.predict(x, (t * math.pi / 2).cos(), (t * math.pi / 2).sin())
-    torch.testing.assert_close(flow.x_0_from_velocity_gvp(x, UNEVEN.velocity_gvp(x, t), t), gvp[0])
+    for path in (flow.linear, flow.gvp):
+        x_0, eps = UNEVEN.predict(x, path(t).alpha, path(t).sigma)
+        velocity = UNEVEN.velocity(x, t, path=path)
+        torch.testing.assert_close(flow.interpolate(x_0, eps, t, path=path), x)
+        torch.testing.assert_close(flow.x_0_from_velocity(x, velocity, t, path=path), x_0)
+        torch.testing.assert_close(flow.eps_from_velocity(x, velocity, t, path=path), eps)
 
 
 def test_velocity_gives_the_score_of_the_mixtures_own_density():
@@ -79,7 +82,7 @@ def test_every_sampler_of_the_exact_field_reaches_the_data():
 
     clouds = [
         sampling.euler(UNEVEN.velocity, noise, steps=100),
-        sampling.heun(UNEVEN.velocity_gvp, noise, steps=50),
+        sampling.heun(partial(UNEVEN.velocity, path=flow.gvp), noise, steps=50),
         sampling.sde(UNEVEN.velocity, noise, steps=100, generator=seeded(10)),
         sampling.ddim(eps_fn, noise, alpha_bar=ALPHA_BAR, steps=100),
         sampling.ddpm(eps_fn, noise, alpha_bar=ALPHA_BAR, steps=250, generator=seeded(11)),

@@ -52,7 +52,7 @@ def draw_batch(step: int, batch: int, bug: str, generator: torch.Generator) -> P
 def swapped_loss(net: PointNet, x_0: Points, generator: torch.Generator) -> Tensor:
     """The loss with its target turned round."""
     t, eps = sample_times(len(x_0), generator=generator), torch.randn(x_0.shape, generator=generator)
-    return (net(interpolate(x_0, eps, t), t) + velocity_target(x_0, eps)).square().mean()
+    return (net(interpolate(x_0, eps, t), t) + velocity_target(x_0, eps, t)).square().mean()
 
 
 def train_patient(bug: str, *, steps: int = 900, batch: int = 256, seed: int = 0) -> Patient:

@@ -79,7 +79,7 @@ def held_loss(model: nn.Module, x_0: Latent, words: Ids, *, shift: float) -> flo
         x, e, w = x_0[part % n].float(), eps[part], words[part % n]
         with autocast(device):
             velocity = model(interpolate(x, e, t[part]), t[part], w, w != 0)
-        total += float((velocity.float() - velocity_target(x, e)).square().mean()) * len(part)
+        total += float((velocity.float() - velocity_target(x, e, t[part])).square().mean()) * len(part)
     return total / (2 * n)
 
 

@@ -36,7 +36,7 @@ def test_the_toys_velocity_is_the_mean_velocity_at_that_place(shares):
     for place in ([0.5, 0.3], [-0.4, 0.8]):
         near = (x_t - torch.tensor(place)).norm(dim=1) < 0.1
         here = figures.toy_velocity(torch.tensor([place]), times[:1], shares)[0]
-        torch.testing.assert_close(velocity_target(x_0, eps)[near].mean(0), here, atol=0.1, rtol=0)
+        torch.testing.assert_close(velocity_target(x_0, eps, times)[near].mean(0), here, atol=0.1, rtol=0)
 
 
 def test_the_toys_density_adds_up_to_one():

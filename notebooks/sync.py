@@ -48,7 +48,11 @@ def parse(source: str) -> ast.Module:
 def source_of(module: ModuleType) -> str:
     """A module's text as lessons show it: without the lines ``@checked``, which only refuse calls that do not fit."""
     text = Path(module.__file__).read_text()
-    return re.sub(r"^[ ]*@checked\n", "", text, flags=re.MULTILINE) if vars(module).get("checked") is checked else text
+    return (
+        re.sub(r"^ *@checked(\(empty=True\))?\n", "", text, flags=re.MULTILINE)
+        if vars(module).get("checked") is checked
+        else text
+    )
 
 
 def name_of(node: ast.stmt) -> str | None:

@@ -32,14 +32,16 @@ KINDS = {  # jaxtyping's name of a type -> what it is called, and how to get it 
 }
 
 
-def checked(fn: Callable) -> Callable:
+def checked(fn: Callable | None = None, *, empty: bool = False) -> Callable:
     """Refuse calls of ``fn`` whose tensors do not fit its annotations, such as ``Float[Tensor, "b c h w"]``.
 
-    Equal letters are equal sizes in all arguments, and none may be 0. The results of a function that is passed in are
-    held to its annotation too. Inside torch.compile nothing is done. Costs about a microsecond for each argument.
+    Equal letters are equal sizes in all arguments, and none is 0 unless ``@checked(empty=True)``. What a function
+    that is passed in returns has to fit its annotation too. Inside torch.compile nothing is done.
     Raises InputError, naming the function, the argument, what it got and what fits.
     """
-    checks, watches = checks_of(fn)
+    if fn is None:
+        return functools.partial(checked, empty=empty)
+    owner, (checks, watches) = owner_of(fn), checks_of(fn)
 
     @functools.wraps(fn)
     def call(*args, **kwargs):
@@ -50,6 +52,8 @@ def checked(fn: Callable) -> Callable:
                     check(args[place], sizes)
                 elif name in kwargs:
                     check(kwargs[name], sizes)
+            if not empty:
+                refuse_empty(owner, sizes)
             for place, name, watch in watches:
                 if place < given:
                     args = (*args[:place], watch(args[place]), *args[place + 1 :])
@@ -61,17 +65,25 @@ def checked(fn: Callable) -> Callable:
     return call
 
 
+def owner_of(fn: Callable) -> str:
+    """What messages call a function: a method goes with its class, and forward by its class alone."""
+    name = fn.__qualname__.split("<locals>.")[-1]
+    return name.removesuffix(".forward").removesuffix(".__call__").removesuffix(".__init__")
+
+
+def refuse_empty(owner: str, sizes: Sizes) -> None:
+    """Raise InputError where an axis has no elements: means of nothing are NaN, and loops over nothing do nothing."""
+    for axis, (size, name) in sizes.items():
+        if size == 0 or (type(size) is tuple and 0 in size):
+            raise InputError(f"{owner}: {axis}={size} in {name}, which is empty; give at least 1 along each axis")
+
+
 def checks_of(fn: Callable) -> tuple[list[tuple[int, str, Check]], list[tuple[int, str, Watch]]]:
     """(place, name, check) of each argument that holds tensors, and (place, name, watch) of each function of tensors.
 
     place is the index of the argument, beyond all others where it goes by name only.
     """
-    owner = (
-        fn.__qualname__.split("<locals>.")[-1]
-        .removesuffix(".forward")
-        .removesuffix(".__call__")
-        .removesuffix(".__init__")
-    )
+    owner = owner_of(fn)
     checks, watches = [], []
     for index, (name, parameter) in enumerate(inspect.signature(fn).parameters.items()):
         place = sys.maxsize if parameter.kind is parameter.KEYWORD_ONLY else index
@@ -113,7 +125,7 @@ def array(hint: type[AbstractArray], where: str) -> Check:
     words = hint.dim_str.split()
     axes = [axis_of(word) for word in words]
     folded = next((i for i, word in enumerate(words) if word[0] in "*."), None)  # the one of many axes, if any
-    may_be_empty, name = folded is not None and len(axes) == 1, where.split(": ")[1]
+    name = where.split(": ")[1]
 
     def check(value: object, sizes: Sizes) -> None:
         if not isinstance(value, Tensor):
@@ -123,8 +135,6 @@ def array(hint: type[AbstractArray], where: str) -> Check:
         shape = value.shape if folded is None else fold(value.shape, folded, len(axes))
         if len(shape) != len(axes):
             raise InputError(wrong_rank(value, hint, where))
-        if 0 in value.shape and not may_be_empty:
-            raise InputError(f"{where} is {look(value)}, which is empty; give at least 1 along ({axes_of(hint)})")
         for axis, size in zip(axes, shape, strict=True):
             known = sizes.get(axis)
             if known is None:
@@ -300,4 +310,5 @@ def wrong_rank(value: Tensor, hint: type[AbstractArray], where: str) -> str:
 def other_size(value: Tensor, axis: str, size: object, known: tuple, where: str) -> str:
     """What to do about two sizes that should be one."""
     needed, name = known
-    return f"{where} is {look(value)}: {axis}={size}, but {name} has {axis}={needed}; give both the same {axis}"
+    mend = f"x.expand({needed}) repeats it" if tuple(value.shape) == (1,) else f"give both the same {axis}"
+    return f"{where} is {look(value)}: {axis}={size}, but {name} has {axis}={needed}; {mend}"

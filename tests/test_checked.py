@@ -43,7 +43,7 @@ def refused(call: Callable, *args, **options) -> str:
 
 
 def test_sizes_that_would_be_broadcast_are_refused():
-    assert refused(mix, X, X, T[:1]) == "mix: t is float32 [1]: b=1, but x has b=2; give both the same b"
+    assert refused(mix, X, X, T[:1]) == "mix: t is float32 [1]: b=1, but x has b=2; x.expand(2) repeats it"
     assert refused(mix, X, X[:1], T) == "mix: eps is float32 [1, 3, 4]: b=1, but x has b=2; give both the same b"
     assert refused(mix, X, X[:, :1], T) == (
         "mix: eps is float32 [2, 1, 4]: *rest=(1, 4), but x has *rest=(3, 4); give both the same *rest"
@@ -94,9 +94,16 @@ def test_what_is_not_a_tensor_is_refused(value, says):
     assert refused(look, image=value) == says
 
 
-def test_an_empty_axis_is_refused():
-    assert refused(look, X[:, :0]) == "look: image is float32 [2, 0, 4], which is empty; give at least 1 along (c h w)"
-    assert "empty" in refused(mix, X[..., :0], X[..., :0], T)
+def test_an_empty_axis_is_refused_unless_the_function_says_that_it_takes_one():
+    assert refused(look, X[:, :0]) == "look: h=0 in image, which is empty; give at least 1 along each axis"
+    assert refused(mix, X[..., :0], X[..., :0], T).startswith("mix: *rest=(3, 0) in x, which is empty")
+
+    @checked(empty=True)
+    def double(x: Float[Tensor, "n d"], y: Float[Tensor, "*shape"]):
+        return 2 * x
+
+    assert double(X[0, :0], T[:0]).shape == (0, 4)
+    assert "double: x is float32 [2, 3, 4]: 3 axes" in refused(double, X, T)
 
 
 def test_axes_of_fixed_or_computed_size():
@@ -234,14 +241,6 @@ def test_every_floating_type_nan_and_a_default_go_through():
         assert look(X.to(dtype), None).dtype == dtype
     assert look(X * torch.nan, T.int(), mask=None).isnan().all()
     assert mix(eps=X, t=T, x=X).shape == X.shape
-
-
-def test_a_shape_that_is_free_may_be_empty():
-    @checked
-    def double(x: Float[Tensor, "*shape"], y: Shaped[Tensor, "..."]):
-        return 2 * x
-
-    assert double(X[:0], T[:0]).shape == (0, 3, 4)
 
 
 def test_arguments_that_are_missing_or_unknown_are_pythons_affair():

@@ -33,6 +33,7 @@ def double(x, *, by=SCALE):
 
 
 @cache
+@checked(empty=True)
 def rows(n):
     # a comment
     return sum(range(n)) + LIMIT

@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=1800
 
 # Jupyter, IPython and matplotlib keep their settings and caches in .venv too.
 HOME_DIR := $(abspath $(VENV))/home

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
-TIMEOUT = 300  # seconds a cell; without one a run can hang for ever
+TIMEOUT = 1800  # seconds a cell, so that no run hangs for ever; no slow machine comes near it
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path = FOLDER) -> nbformat.NotebookNode:

@@ -22,8 +22,8 @@ EpsFn = Callable[[Tensor, Tensor], Tensor]  # (x_s: b ..., s: b whole numbers 1.
 def over_batch(t: Times, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *ones"]:
     """Reshape one time per sample, ``b``, to ``b 1 1 ...``, to multiply ``x``; raise InputError if it cannot."""
     if t.ndim != 1 or t.shape[0] != x.shape[0]:
-        got, b = tuple(t.shape), x.shape[0]
-        raise InputError(f"t has shape {got}, but x {tuple(x.shape)} needs one time per sample; use t.expand({b})")
+        shapes = f"t has shape {tuple(t.shape)}, but x {tuple(x.shape)}"
+        raise InputError(f"{shapes} needs one time per sample; use t.expand({x.shape[0]})")
     return t.view(-1, *[1] * (x.ndim - 1))
 
 
@@ -226,8 +226,10 @@ def line_times(
     ``x_s = scale x_t`` with ``scale = sqrt(alpha_bar) + sqrt(1 - alpha_bar)`` and ``t = sqrt(1 - alpha_bar) / scale``:
     the same mixture of data and noise, only longer. Element s - 1 belongs to step s.
     """
-    signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-    return noise / (signal + noise), signal + noise
+    signal = alpha_bar.sqrt()
+    noise = (1 - alpha_bar).sqrt()
+    scale = signal + noise
+    return noise / scale, scale
 
 
 def velocity_fn_from_eps_fn(eps_fn: EpsFn, alpha_bar: Float[Tensor, " steps"]) -> VelocityFn:

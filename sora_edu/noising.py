@@ -65,8 +65,8 @@ def q_step(
     betas: Float[Tensor, " steps"],
 ) -> Float[Tensor, "b *rest"]:
     """Take the single noising step s: ``x_s = sqrt(1 - beta_s) x_prev + sqrt(beta_s) eps`` (DDPM eq. 2)."""
-    beta = at_step(betas, s, x_prev)
-    return (1 - beta).sqrt() * x_prev + beta.sqrt() * eps
+    beta_s = at_step(betas, s, x_prev)
+    return (1 - beta_s).sqrt() * x_prev + beta_s.sqrt() * eps
 
 
 def q_sample(
@@ -79,8 +79,8 @@ def q_sample(
 
     s in 1..len(alpha_bar), one per sample; eps standard normal. Raises InputError for another s.
     """
-    kept = at_step(alpha_bar, s, x_0)
-    return kept.sqrt() * x_0 + (1 - kept).sqrt() * eps
+    alpha_bar_s = at_step(alpha_bar, s, x_0)
+    return alpha_bar_s.sqrt() * x_0 + (1 - alpha_bar_s).sqrt() * eps
 
 
 def x_0_from_eps(
@@ -90,8 +90,8 @@ def x_0_from_eps(
     alpha_bar: Float[Tensor, " steps"],
 ) -> Float[Tensor, "b *rest"]:
     """Solve q_sample for the data: ``(x_s - sqrt(1 - alpha_bar_s) eps) / sqrt(alpha_bar_s)`` (DDPM eq. 15)."""
-    kept = at_step(alpha_bar, s, x_s)
-    return (x_s - (1 - kept).sqrt() * eps) / kept.sqrt()
+    alpha_bar_s = at_step(alpha_bar, s, x_s)
+    return (x_s - (1 - alpha_bar_s).sqrt() * eps) / alpha_bar_s.sqrt()
 
 
 def eps_from_x_0(
@@ -101,5 +101,5 @@ def eps_from_x_0(
     alpha_bar: Float[Tensor, " steps"],
 ) -> Float[Tensor, "b *rest"]:
     """Solve q_sample for the noise: ``(x_s - sqrt(alpha_bar_s) x_0) / sqrt(1 - alpha_bar_s)``."""
-    kept = at_step(alpha_bar, s, x_s)
-    return (x_s - kept.sqrt() * x_0) / (1 - kept).sqrt()
+    alpha_bar_s = at_step(alpha_bar, s, x_s)
+    return (x_s - alpha_bar_s.sqrt() * x_0) / (1 - alpha_bar_s).sqrt()

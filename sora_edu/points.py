@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from sora_edu.errors import InputError
 from sora_edu.flow import PathFn, linear, over_batch, velocity_target
 from sora_edu.noising import at_step
-from sora_edu.shapes import Times
 
 Points = Float[Tensor, "n 2"]
 
@@ -41,7 +40,8 @@ class Mixture:
         Bayes: blob k has weight N(x; alpha mean_k, variance), with variance = alpha^2 std^2 + sigma^2, and within it
         the offset x - alpha mean_k is shared out between data and noise as their variances are.
         """
-        alpha, sigma, means = over_batch(alpha, x), over_batch(sigma, x), self.means.to(x)
+        alpha, sigma = over_batch(alpha, x), over_batch(sigma, x)  # n 1
+        means = self.means.to(x)
         variance = alpha**2 * self.std**2 + sigma**2  # n 1
         offset = x[:, None] - alpha[:, None] * means  # n k 2
         weight = (-offset.square().sum(-1) / (2 * variance)).softmax(dim=1)  # n k
@@ -56,8 +56,8 @@ class Mixture:
 
     def eps(self, x_s: Points, s: Int[Tensor, " n"], alpha_bar: Float[Tensor, " steps"]) -> Points:
         """Return E[eps | x_s] under a DDPM schedule, s in 1..len(alpha_bar)."""
-        kept = at_step(alpha_bar, s, x_s).flatten()
-        return self.predict(x_s, kept.sqrt(), (1 - kept).sqrt())[1]
+        alpha_bar_s = at_step(alpha_bar, s, x_s).flatten()
+        return self.predict(x_s, alpha_bar_s.sqrt(), (1 - alpha_bar_s).sqrt())[1]
 
 
 def ring(blobs: int = 6, *, radius: float = 1.4, std: float = 0.2) -> Mixture:
@@ -77,7 +77,7 @@ class PointNet(nn.Module):
             layers += [nn.Linear(width, width), nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(width, 2))
 
-    def forward(self, x_t: Points, t: Times) -> Points:
+    def forward(self, x_t: Points, t: Float[Tensor, " n"]) -> Points:
         phase = t[:, None] * self.frequencies  # n 4
         return self.layers(torch.cat([x_t, phase.sin(), phase.cos()], dim=1))  # n 2
 
@@ -97,7 +97,8 @@ def fit(
     Adam, with a rate that rises over the first third and falls to nothing. Nothing but the net's first weights and
     the seed decides the result.
     """
-    generator, losses = torch.Generator().manual_seed(seed), []
+    generator = torch.Generator().manual_seed(seed)
+    losses = []
     optimiser = torch.optim.Adam(net.parameters(), lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps)
     for _ in range(steps):
@@ -118,5 +119,6 @@ def energy_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     """
     if len(a) == 0 or len(b) == 0:
         raise InputError(f"got clouds of {len(a)} and {len(b)} points; give at least one point in each")
-    between, within = torch.cdist(a, b).mean(), torch.cdist(a, a).mean() + torch.cdist(b, b).mean()
+    between = torch.cdist(a, b).mean()
+    within = torch.cdist(a, a).mean() + torch.cdist(b, b).mean()
     return (2 * between - within).item()

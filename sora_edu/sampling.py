@@ -96,7 +96,9 @@ def sde(
     """
     x_t = noise
     for step, (t, t_next) in enumerate(pairwise(time_grid(steps, shift=shift).tolist())):
-        t_b, dt, w = x_t.new_full(x_t.shape[:1], t), t - t_next, t
+        t_b = x_t.new_full(x_t.shape[:1], t)
+        dt = t - t_next
+        w = t
         velocity = velocity_fn(x_t, t_b)
         if callback is not None:
             callback(step, t, x_t, x_t - t * velocity)
@@ -117,6 +119,17 @@ def step_grid(steps: int, total: int) -> list[int]:
     return torch.linspace(total, 0, steps + 1, dtype=torch.float64).round().int().tolist()
 
 
+def alpha_bar_by_step(alpha_bar: Float[Tensor, " total"]) -> list[float]:
+    """Return alpha_bar as numbers behind alpha_bar_0 = 1, clean data: element s belongs to step s.
+
+    Raises InputError unless it falls from step to step and stays above 0.
+    """
+    table = [1.0, *alpha_bar.tolist()]
+    if not all(before > after > 0 for before, after in pairwise(table)):
+        raise InputError("alpha_bar does not fall from below 1 to above 0; use alpha_bars(linear_betas())")
+    return table
+
+
 @torch.no_grad()
 def ddpm(
     eps_fn: EpsFn,
@@ -131,17 +144,20 @@ def ddpm(
 
     ``x_prev = (x_s - beta / sqrt(1 - alpha_bar_s) eps) / sqrt(1 - beta) + sigma z`` with
     ``beta = 1 - alpha_bar_s / alpha_bar_prev``. Fewer steps than len(alpha_bar) visit an even subset of the s.
-    Returns the sample; raises InputError as step_grid does.
+    Returns the sample; raises InputError as step_grid and alpha_bar_by_step do.
     """
-    x_s, kept = noise, [1.0, *alpha_bar.tolist()]  # alpha_bar_0 = 1: clean data
+    table = alpha_bar_by_step(alpha_bar)
+    x_s = noise
     for step, (s, s_prev) in enumerate(pairwise(step_grid(steps, len(alpha_bar)))):
+        alpha_bar_s, alpha_bar_prev = table[s], table[s_prev]
         eps = eps_fn(x_s, torch.full(x_s.shape[:1], s, device=x_s.device))
         if callback is not None:
-            callback(step, s / len(alpha_bar), x_s, (x_s - math.sqrt(1 - kept[s]) * eps) / math.sqrt(kept[s]))
-        beta = 1 - kept[s] / kept[s_prev]
-        x_s = (x_s - beta / math.sqrt(1 - kept[s]) * eps) / math.sqrt(1 - beta)
+            x_0_hat = (x_s - math.sqrt(1 - alpha_bar_s) * eps) / math.sqrt(alpha_bar_s)
+            callback(step, s / len(alpha_bar), x_s, x_0_hat)
+        beta = 1 - alpha_bar_s / alpha_bar_prev  # of all steps from s_prev to s together
+        x_s = (x_s - beta / math.sqrt(1 - alpha_bar_s) * eps) / math.sqrt(1 - beta)
         if s_prev > 0:
-            sigma = math.sqrt(beta * (1 - kept[s_prev]) / (1 - kept[s]))
+            sigma = math.sqrt(beta * (1 - alpha_bar_prev) / (1 - alpha_bar_s))
             x_s = x_s + sigma * torch.randn(x_s.shape, generator=generator, device=x_s.device, dtype=x_s.dtype)
     return x_s
 
@@ -160,18 +176,20 @@ def ddim(
     """Predict x_0, then noise it again to the step before (DDIM, 2010.02502, eqs 12 and 16).
 
     ``x_prev = sqrt(alpha_bar_prev) x_0 + sqrt(1 - alpha_bar_prev - sigma^2) eps + sigma z``; eta in [0, 1]
-    scales sigma: 0 is deterministic, 1 is ddpm. Returns the sample; raises InputError for another eta, or as step_grid.
+    scales sigma: 0 is deterministic, 1 is ddpm. Returns the sample; raises InputError for another eta, or as ddpm.
     """
     if not 0 <= eta <= 1:
         raise InputError(f"eta={eta} is not in [0, 1]; use 0 for the deterministic sampler, 1 for DDPM's noise")
-    x_s, kept = noise, [1.0, *alpha_bar.tolist()]  # alpha_bar_0 = 1: clean data
+    table = alpha_bar_by_step(alpha_bar)
+    x_s = noise
     for step, (s, s_prev) in enumerate(pairwise(step_grid(steps, len(alpha_bar)))):
+        alpha_bar_s, alpha_bar_prev = table[s], table[s_prev]
         eps = eps_fn(x_s, torch.full(x_s.shape[:1], s, device=x_s.device))
-        x_0_hat = (x_s - math.sqrt(1 - kept[s]) * eps) / math.sqrt(kept[s])
+        x_0_hat = (x_s - math.sqrt(1 - alpha_bar_s) * eps) / math.sqrt(alpha_bar_s)
         if callback is not None:
             callback(step, s / len(alpha_bar), x_s, x_0_hat)
-        sigma = eta * math.sqrt((1 - kept[s_prev]) / (1 - kept[s]) * (1 - kept[s] / kept[s_prev]))
-        x_s = math.sqrt(kept[s_prev]) * x_0_hat + math.sqrt(1 - kept[s_prev] - sigma**2) * eps
+        sigma = eta * math.sqrt((1 - alpha_bar_prev) / (1 - alpha_bar_s) * (1 - alpha_bar_s / alpha_bar_prev))
+        x_s = math.sqrt(alpha_bar_prev) * x_0_hat + math.sqrt(1 - alpha_bar_prev - sigma**2) * eps
         if sigma > 0:
             x_s = x_s + sigma * torch.randn(x_s.shape, generator=generator, device=x_s.device, dtype=x_s.dtype)
     return x_s

@@ -238,8 +238,9 @@ ALPHA_BAR = noising.alpha_bars(noising.linear_betas())
 
 def eps_fn(x_s, s):
     """E[eps | x_s] of the Gaussian data under the DDPM schedule."""
-    kept = ALPHA_BAR.to(x_s)[s - 1].view(-1, *[1] * (x_s.ndim - 1))
-    return (1 - kept).sqrt() * (x_s - kept.sqrt() * MEAN) / (kept * STD**2 + 1 - kept)
+    alpha_bar_s = ALPHA_BAR.to(x_s)[s - 1].view(-1, *[1] * (x_s.ndim - 1))
+    variance = alpha_bar_s * STD**2 + 1 - alpha_bar_s
+    return (1 - alpha_bar_s).sqrt() * (x_s - alpha_bar_s.sqrt() * MEAN) / variance
 
 
 def test_a_noised_sample_of_ddpm_is_a_scaled_point_of_the_line():

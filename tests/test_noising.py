@@ -82,11 +82,11 @@ def test_one_shot_equals_a_thousand_steps_in_mean_and_variance():
         walked = q_step(walked, torch.tensor([s]), torch.randn(1, n, generator=g), betas)
         if s in (1, 100, 260, 500, 1000):
             shot = q_sample(torch.full((1, n), data), torch.tensor([s]), torch.randn(1, n, generator=g), LINEAR)
-            kept = LINEAR[s - 1].item()
-            spread = math.sqrt(1 - kept)
+            alpha_bar_s = LINEAR[s - 1].item()
+            spread = math.sqrt(1 - alpha_bar_s)
             for x in (walked, shot):  # both against the closed form, within five standard errors
-                assert x.mean().item() == pytest.approx(math.sqrt(kept) * data, abs=5 * spread / math.sqrt(n))
-                assert x.var().item() == pytest.approx(1 - kept, abs=5 * spread**2 * math.sqrt(2 / n))
+                assert x.mean().item() == pytest.approx(math.sqrt(alpha_bar_s) * data, abs=5 * spread / math.sqrt(n))
+                assert x.var().item() == pytest.approx(1 - alpha_bar_s, abs=5 * spread**2 * math.sqrt(2 / n))
 
 
 def test_each_sample_has_a_step_of_its_own():
@@ -154,10 +154,10 @@ def test_a_prediction_of_either_gives_the_other():
 
 def test_every_noised_sample_lies_on_the_linear_interpolant_but_for_its_scale():
     x_0, s, eps, alpha_bar = one_of_each([1, 5, 260, 999, 1000])
-    kept = alpha_bar[s - 1]
-    scale = kept.sqrt() + (1 - kept).sqrt()
-    t = (1 - kept).sqrt() / scale
-    torch.testing.assert_close(((1 - t) / t) ** 2, snr(kept))
+    alpha_bar_s = alpha_bar[s - 1]
+    scale = alpha_bar_s.sqrt() + (1 - alpha_bar_s).sqrt()
+    t = (1 - alpha_bar_s).sqrt() / scale
+    torch.testing.assert_close(((1 - t) / t) ** 2, snr(alpha_bar_s))
     x_s = q_sample(x_0, s, eps, alpha_bar)
     x_t = x_s / scale.view(-1, 1, 1, 1, 1)
     torch.testing.assert_close(x_t, interpolate(x_0, eps, t))

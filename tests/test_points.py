@@ -59,8 +59,10 @@ def test_velocity_gives_the_score_of_the_mixtures_own_density():
 
 def test_eps_is_the_prediction_under_the_schedule():
     x, s = torch.randn(4, 2, generator=seeded(5)), torch.tensor([1, 260, 500, 1000])
-    kept = ALPHA_BAR[s - 1]
-    torch.testing.assert_close(UNEVEN.eps(x, s, ALPHA_BAR), UNEVEN.predict(x, kept.sqrt(), (1 - kept).sqrt())[1])
+    alpha_bar_s = ALPHA_BAR[s - 1]
+    torch.testing.assert_close(
+        UNEVEN.eps(x, s, ALPHA_BAR), UNEVEN.predict(x, alpha_bar_s.sqrt(), (1 - alpha_bar_s).sqrt())[1]
+    )
 
 
 def test_no_other_field_has_a_lower_loss():

@@ -37,8 +37,9 @@ def velocity_fn(x_t, t):
 
 def eps_fn(x_s, s):
     """E[eps | x_s] for the same data under the DDPM schedule."""
-    kept = ALPHA_BAR.to(x_s)[s - 1].view(-1, *[1] * (x_s.ndim - 1))
-    return (1 - kept).sqrt() * (x_s - kept.sqrt() * MEAN) / (kept * STD**2 + 1 - kept)
+    alpha_bar_s = ALPHA_BAR.to(x_s)[s - 1].view(-1, *[1] * (x_s.ndim - 1))
+    variance = alpha_bar_s * STD**2 + 1 - alpha_bar_s
+    return (1 - alpha_bar_s).sqrt() * (x_s - alpha_bar_s.sqrt() * MEAN) / variance
 
 
 def run(sampler, noise, steps, **options):
@@ -103,9 +104,9 @@ def test_sde_passes_through_the_marginals_of_the_interpolant():
 
 def test_sde_forgets_its_noise_where_the_ode_keeps_it():
     noise = torch.randn(20_000, 1, generator=seeded(5))
-    kept = {f: torch.corrcoef(torch.cat([noise, run(f, noise, 100, generator=seeded(6))], 1).T)[0, 1] for f in FLOW}
-    assert kept[sampling.euler] > 0.999 and kept[sampling.heun] > 0.999
-    assert kept[sampling.sde] < 0.9
+    likeness = {f: torch.corrcoef(torch.cat([noise, run(f, noise, 100, generator=seeded(6))], 1).T)[0, 1] for f in FLOW}
+    assert likeness[sampling.euler] > 0.999 and likeness[sampling.heun] > 0.999
+    assert likeness[sampling.sde] < 0.9
 
 
 @pytest.mark.parametrize("sampler", FLOW)
@@ -117,8 +118,9 @@ def test_one_flow_step_is_the_jump_to_the_predicted_data(sampler):
 @pytest.mark.parametrize("sampler", DDPM)
 def test_one_diffusion_step_is_the_jump_to_the_predicted_data(sampler):
     noise = torch.randn(3, 2, 4, 5, generator=seeded(7))
-    eps, kept = eps_fn(noise, torch.full((3,), 1000)), ALPHA_BAR[-1]
-    jump = (noise - (1 - kept).sqrt() * eps) / kept.sqrt()
+    eps = eps_fn(noise, torch.full((3,), 1000))
+    alpha_bar_s = ALPHA_BAR[-1]
+    jump = (noise - (1 - alpha_bar_s).sqrt() * eps) / alpha_bar_s.sqrt()
     torch.testing.assert_close(run(sampler, noise, 1), jump, atol=1e-3, rtol=1e-3)
 
 
@@ -213,12 +215,12 @@ def test_a_shift_that_is_not_positive_is_refused(shift):
 
 def test_ddim_is_euler_on_the_line_at_the_same_steps():
     """Divided by its scale, every DDIM iterate is Euler's: the two samplers are one, in two coordinates."""
-    kept = ALPHA_BAR.double()
-    times, scale = flow.line_times(kept)
+    alpha_bar = ALPHA_BAR.double()
+    times, scale = flow.line_times(alpha_bar)
     x_s = torch.randn(20, 2, generator=seeded(15), dtype=torch.float64)
     steps = sampling.step_grid(8, 1000)
-    x_t, as_velocity = x_s / scale[-1], flow.velocity_fn_from_eps_fn(eps_fn, kept)
+    x_t, as_velocity = x_s / scale[-1], flow.velocity_fn_from_eps_fn(eps_fn, alpha_bar)
     grid = [*(times[s - 1].item() for s in steps[:-1]), 0.0]
     for t, t_next in pairwise(grid):
         x_t = x_t - (t - t_next) * as_velocity(x_t, x_t.new_full((20,), t))
-    torch.testing.assert_close(x_t, sampling.ddim(eps_fn, x_s, alpha_bar=kept, steps=8))
+    torch.testing.assert_close(x_t, sampling.ddim(eps_fn, x_s, alpha_bar=alpha_bar, steps=8))

@@ -22,7 +22,8 @@ from sora_edu.noising import alpha_bars, cosine_betas, linear_betas, snr
 from sora_edu.noising import q_sample as reference_q_sample
 
 LINEAR, COSINE = alpha_bars(linear_betas()), alpha_bars(cosine_betas())
-STEP, PIXEL = 500, 0.8
+STEP = 500
+PIXEL = 0.8
 NUMBERS = 3 * 224 * 224  # in the white or black picture
 LATENT_STD = 5.49  # of Stable Diffusion's latents before they are scaled: 1 / 0.18215
 
@@ -30,27 +31,28 @@ LATENT_STD = 5.49  # of Stable Diffusion's latents before they are scaled: 1 / 0
 @once_answered
 def one_shot(mean: object, variance: object, draws: object) -> Result:
     """Mean and variance of a pixel of 0.8 after step 500 (linear), and how many noises training draws for it."""
-    kept, later = LINEAR[STEP - 1].item(), LINEAR[STEP].item()
+    alpha_bar_s = LINEAR[STEP - 1].item()
+    alpha_bar_next = LINEAR[STEP].item()
     first = check_number(
         "mean",
         mean,
-        kept**0.5 * PIXEL,
+        alpha_bar_s**0.5 * PIXEL,
         hint="eps is 0 on average, so only sqrt(alpha_bar_500) x_0 stays.",
         wrongs=[
-            Wrong(kept * PIXEL, "alpha_bar is a share of variance; the pixel itself is scaled by its root."),
+            Wrong(alpha_bar_s * PIXEL, "alpha_bar is a share of variance; the pixel itself is scaled by its root."),
             Wrong(PIXEL, "noise is added, but the picture is scaled down as well, at every step."),
             Wrong(0.0, "a part of the picture is still there at step 500.", 11),
-            Wrong(later**0.5 * PIXEL, "alpha_bar[500] belongs to step 501; s counts from 1, Python from 0."),
+            Wrong(alpha_bar_next**0.5 * PIXEL, "alpha_bar[500] belongs to step 501; s counts from 1, Python from 0."),
         ],
         tolerance=6e-4,
     )
     second = check_number(
         "variance",
         variance,
-        1 - kept,
+        1 - alpha_bar_s,
         hint="A fixed x_0 has none, so only the noise counts, and its factor is squared.",
         wrongs=[
-            Wrong((1 - kept) ** 0.5, "that is the standard deviation; square it."),
+            Wrong((1 - alpha_bar_s) ** 0.5, "that is the standard deviation; square it."),
             Wrong(1.0, "close to 1, but a share alpha_bar of it is not noise yet.", 11),
             Wrong(linear_betas()[:STEP].sum().item(), "that sums the betas; each step also scales the rest."),
             Wrong(linear_betas()[STEP - 1].item(), "that is what step 500 alone adds."),
@@ -85,8 +87,8 @@ def noised(signal: float | int, spread: float | int, *, offset: int = 1):
     """A twin of q_sample with other powers of alpha_bar and 1 - alpha_bar, or another place in the table."""
 
     def twin(x_0: Tensor, s: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
-        kept = column(alpha_bar[(s - offset).clamp(max=len(alpha_bar) - 1)], x_0)
-        return kept**signal * x_0 + (1 - kept) ** spread * eps
+        alpha_bar_s = column(alpha_bar[(s - offset).clamp(max=len(alpha_bar) - 1)], x_0)
+        return alpha_bar_s**signal * x_0 + (1 - alpha_bar_s) ** spread * eps
 
     return twin
 
@@ -103,8 +105,10 @@ def same_noise_again(x_0: Tensor, s: Tensor, eps: Tensor, alpha_bar: Tensor) -> 
 
 def along_width(x_0: Tensor, s: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor | None:
     """No new axes: where b equals w, broadcasting gives each column, not each sample, a step of its own."""
-    kept = alpha_bar[s - 1]
-    return kept.sqrt() * x_0 + (1 - kept).sqrt() * eps if len(s) == x_0.shape[-1] else None
+    if len(s) != x_0.shape[-1]:
+        return None
+    alpha_bar_s = alpha_bar[s - 1]
+    return alpha_bar_s.sqrt() * x_0 + (1 - alpha_bar_s).sqrt() * eps
 
 
 def straight(x_0: Tensor, s: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -185,8 +189,8 @@ def equal_steps(linear_step: object, cosine_step: object) -> Result:
 @once_answered
 def last_step(factor: object, distance: object) -> Result:
     """x_0's factor in x_1000 (linear), and how many standard deviations apart from 0 a white picture's mean lies."""
-    kept = LINEAR[-1].item()
-    root = kept**0.5
+    alpha_bar_s = LINEAR[-1].item()
+    root = alpha_bar_s**0.5
     first = check_number(
         "factor",
         factor,
@@ -194,8 +198,8 @@ def last_step(factor: object, distance: object) -> Result:
         hint="sqrt of the last alpha_bar.",
         wrongs=[
             Wrong(0.0, "small, but not 0. The schedule stops before the signal is gone.", 11),
-            Wrong(kept, "that is alpha_bar, a share of variance; x_0's factor is its root."),
-            Wrong(1 - kept, "that is the noise's share.", 11),
+            Wrong(alpha_bar_s, "that is alpha_bar, a share of variance; x_0's factor is its root."),
+            Wrong(1 - alpha_bar_s, "that is the noise's share.", 11),
             Wrong(1.0, "that is the noise's, nearly.", 11),
         ],
         tolerance=1e-5 if abs(as_number(factor) or 0.0) < 1e-3 else 6e-5,  # tells 0 from alpha_bar, and takes 0.0064
@@ -266,11 +270,12 @@ def cloud(size: int, std: float, g: torch.Generator) -> Tensor:
 
 def pairs() -> list[tuple[Tensor, Tensor, bool]]:
     """Hidden pictures before and after, and whether it was noise; contrast tells nothing here, detail does."""
-    g, found = torch.Generator().manual_seed(66), []
-    for size, std, kept in ((24, 1.0, 0.5), (32, 0.4, 0.97), (40, 2.5, 0.5), (28, 2.0, 0.8)):
+    g = torch.Generator().manual_seed(66)
+    found = []
+    for size, std, alpha_bar_s in ((24, 1.0, 0.5), (32, 0.4, 0.97), (40, 2.5, 0.5), (28, 2.0, 0.8)):
         x = cloud(size, std, g)
         eps = torch.randn(x.shape, generator=g)
-        found.append((x, kept**0.5 * x + (1 - kept) ** 0.5 * eps, True))
+        found.append((x, alpha_bar_s**0.5 * x + (1 - alpha_bar_s) ** 0.5 * eps, True))
     for size, std, sigma, contrast in (
         (32, 1.0, 1.0, 1.0),
         (24, 0.6, 2.5, 1.0),
@@ -286,7 +291,8 @@ def is_noised(function: object) -> Result:
     """A function ``(before, after)`` of pictures ``c n n`` that is true where after was noised, false where blurred."""
     if (refusal := not_a_function(function, "a function")) is not None:
         return refusal
-    answers, cases = [], pairs()
+    answers = []
+    cases = pairs()
     for before, after, _truth in cases:
         value = call_answer(function, (before, after), f"on pictures of shape {tuple(before.shape)} it")
         if isinstance(value, Result):

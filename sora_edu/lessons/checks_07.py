@@ -151,7 +151,8 @@ class Field:
     """A velocity that bends with place and time, and refuses a t that is not one time per sample."""
 
     def __init__(self, name: str, turn: float):
-        self.name, self.turn = name, turn
+        self.name = name
+        self.turn = turn
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         if not torch.is_tensor(t) or t.shape != x_t.shape[:1]:

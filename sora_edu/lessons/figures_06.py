@@ -77,7 +77,8 @@ def show_spectra(
     """Pictures in a row, and below them power by frequency, both axes logarithmic: a panel a group of spectra."""
     figure = Picture(figsize=(width, 0.8 * width), layout="constrained")
     above, below = figure.add_gridspec(2, 1, height_ratios=(1, 1.1))
-    above, below = above.subgridspec(1, len(pictures)), below.subgridspec(1, len(groups))
+    above = above.subgridspec(1, len(pictures))
+    below = below.subgridspec(1, len(groups))
     for column, (title, picture) in enumerate(pictures.items()):
         draw(figure.add_subplot(above[0, column]), picture, title)
     for column, (title, spectra) in enumerate(groups.items()):
@@ -102,18 +103,21 @@ def scrubber(
     def draw_noised(s: int, schedule: str) -> Picture:
         if schedule not in schedules:
             raise InputError(f"schedule={schedule!r} is none of {', '.join(schedules)}")
-        alpha_bar, step = schedules[schedule], torch.tensor([s])
+        alpha_bar = schedules[schedule]
+        step = torch.tensor([s])
         x_s = {name: q_sample(x, step, noise[name], alpha_bar)[0] for name, x in data.items()}
         figure = Picture(figsize=(7.5, 3.9), layout="constrained")
         top, bottom = figure.add_gridspec(2, 1, height_ratios=(2.4, 1))
-        top, frames = top.subgridspec(1, 2, width_ratios=(1, 1.6)), x_s["clip"][:, ::4]
+        top = top.subgridspec(1, 2, width_ratios=(1, 1.6))
+        frames = x_s["clip"][:, ::4]
         bottom = bottom.subgridspec(1, frames.shape[1])
-        kept = alpha_bar[s - 1].item()
-        draw(figure.add_subplot(top[0, 0]), x_s["photo"], f"s = {s}: {kept**0.5:.3f} x_0 + {(1 - kept) ** 0.5:.3f} eps")
+        alpha_bar_s = alpha_bar[s - 1].item()
+        root, rest = alpha_bar_s**0.5, (1 - alpha_bar_s) ** 0.5
+        draw(figure.add_subplot(top[0, 0]), x_s["photo"], f"s = {s}: {root:.3f} x_0 + {rest:.3f} eps")
         ax = figure.add_subplot(top[0, 1])
         draw_snr(ax, range(1, 1001), {schedule: snr(alpha_bar)}, "step s")
         ax.axvline(s, color="#24292f", linewidth=0.8)
-        ax.set_title(f"{schedule}: alpha_bar = {kept:.3g}, SNR = {snr(alpha_bar)[s - 1].item():.3g}", fontsize=9)
+        ax.set_title(f"{schedule}: alpha_bar = {alpha_bar_s:.3g}, SNR = {snr(alpha_bar)[s - 1].item():.3g}", fontsize=9)
         for column, frame in enumerate(rearrange(frames, "c f h w -> f c h w")):
             draw(figure.add_subplot(bottom[0, column]), frame)
         return figure

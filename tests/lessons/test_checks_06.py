@@ -70,23 +70,23 @@ def test_one_shot_names_the_mistake(answer, parts):
 
 def with_view(x_0, s, eps, alpha_bar):
     """New axes by indexing."""
-    kept = alpha_bar[s - 1][(...,) + (None,) * (x_0.ndim - 1)]
-    return kept.sqrt() * x_0 + (1 - kept).sqrt() * eps
+    alpha_bar_s = alpha_bar[s - 1][(...,) + (None,) * (x_0.ndim - 1)]
+    return alpha_bar_s.sqrt() * x_0 + (1 - alpha_bar_s).sqrt() * eps
 
 
 def with_a_loop(x_0, s, eps, alpha_bar):
     """A sample at a time, in plain Python."""
     rows = []
     for x, step, noise in zip(x_0, s.tolist(), eps, strict=True):
-        kept = alpha_bar[step - 1].item()
-        rows.append(math.sqrt(kept) * x + math.sqrt(1 - kept) * noise)
+        alpha_bar_s = alpha_bar[step - 1].item()
+        rows.append(math.sqrt(alpha_bar_s) * x + math.sqrt(1 - alpha_bar_s) * noise)
     return torch.stack(rows)
 
 
 def in_numpy(x_0, s, eps, alpha_bar):
     """The same in NumPy."""
-    kept = alpha_bar.double().numpy()[s.numpy() - 1].reshape(-1, *[1] * (x_0.ndim - 1))
-    return np.sqrt(kept) * x_0.numpy() + np.sqrt(1 - kept) * eps.numpy()
+    alpha_bar_s = alpha_bar.double().numpy()[s.numpy() - 1].reshape(-1, *[1] * (x_0.ndim - 1))
+    return np.sqrt(alpha_bar_s) * x_0.numpy() + np.sqrt(1 - alpha_bar_s) * eps.numpy()
 
 
 @pytest.mark.parametrize("function", [package_q_sample, with_view, with_a_loop, in_numpy])
@@ -109,8 +109,8 @@ def changed(signal, spread):
     """The closed form with other powers."""
 
     def function(x_0, s, eps, alpha_bar):
-        kept = alpha_bar[s - 1].reshape(-1, *[1] * (x_0.ndim - 1))
-        return kept**signal * x_0 + (1 - kept) ** spread * eps
+        alpha_bar_s = alpha_bar[s - 1].reshape(-1, *[1] * (x_0.ndim - 1))
+        return alpha_bar_s**signal * x_0 + (1 - alpha_bar_s) ** spread * eps
 
     return function
 

@@ -15,7 +15,7 @@ from tyro.conf import FlagCreatePairsOff, Positional
 from tyro.extras import SubcommandApp
 
 from sora_edu import __version__
-from sora_edu.errors import InputError, MediaError, PromptError, PromptWarning, SoraError
+from sora_edu.errors import InputError, MediaError, PromptError, PromptWarning, SoraError, printable
 
 app = SubcommandApp()
 
@@ -401,8 +401,7 @@ def doctor() -> None:
 
 def one_line(message: object) -> str:
     """Inert text for a terminal: no line breaks, and what cannot be printed is spelt out."""
-    text = " ".join(str(message).split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(" ".join(str(message).split()))
 
 
 def explain(error: BaseException) -> str | None:

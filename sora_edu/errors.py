@@ -35,3 +35,8 @@ class CutPromptWarning(PromptWarning):
 
 class UnknownWordWarning(PromptWarning):
     """A prompt holds words that the vocabulary lacks; the message names them and their nearest known neighbours."""
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Text whose control characters (line breaks, turns of direction, escapes) are spelt out, but for those to keep."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

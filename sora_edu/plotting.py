@@ -15,9 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 from PIL import Image as Pillow
 from torch import Tensor
 
+from sora_edu.errors import printable
 from sora_edu.media import to_uint8
 
 DPI = 72
@@ -29,6 +32,7 @@ class Picture(Figure):
 
     def png(self) -> bytes:
         """The figure as PNG of 256 colours (a third of the size), with no date or version inside."""
+        self.disarm()
         self.draw_without_rendering()
         self.set_layout_engine("none")  # or a second drawing would move things by a pixel
         self.set_dpi(DPI)
@@ -39,11 +43,24 @@ class Picture(Figure):
         picture.save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
+    def disarm(self) -> None:
+        """Show whatever a reader typed as it is: a ``$`` starts no formula, and no character turns or hides the others.
+
+        Numbers at the axes stay as matplotlib wrote them; its powers of ten are formulas.
+        """
+        axes = [axis for ax in self.axes for axis in (ax.xaxis, ax.yaxis)]
+        counted = [axis for axis in axes if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter)]
+        numbers = [text for axis in counted for text in axis.findobj(Text) if text is not axis.label]
+        for text in set(self.findobj(Text)).difference(numbers):
+            text.set_parse_math(False)
+            text.set_text(printable(text.get_text(), keep="\n"))
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         return {"image/png": base64.b64encode(self.png()).decode(), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
-        return "<picture: " + ", ".join(t for ax in self.axes if (t := ax.get_title().strip())) + ">"
+        titles = [title for ax in self.axes if (title := ax.get_title().strip())]
+        return printable(f"<picture: {', '.join(titles)}>", keep="\n")
 
 
 def panels(
@@ -61,9 +78,9 @@ def colours(image: Float[Tensor, "c h w"]) -> np.ndarray:
 
 
 def draw(ax, image: Float[Tensor, "c h w"], title: str = "") -> None:
-    """Draw one picture without axes; small ones keep their square pixels."""
+    """Draw one picture without axes, under a title of one line; small ones keep their square pixels."""
     ax.imshow(colours(image), interpolation="nearest")
-    ax.set_title(title, fontsize=9)
+    ax.set_title(printable(title), fontsize=9)
     ax.set_axis_off()
 
 
@@ -80,7 +97,19 @@ def row_title(ax: Axes, text: str) -> None:
     """A title over the first panel of a row, which may be longer than the panel is wide."""
     ax.set_title(" ", fontsize=9)  # keeps the height: a title this long would widen its panel
     place = {"xycoords": "axes fraction", "textcoords": "offset points", "xytext": (0, 4)}
-    ax.annotate(text, (0, 1), fontsize=9, **place).set_in_layout(False)
+    ax.annotate(printable(text), (0, 1), fontsize=9, **place).set_in_layout(False)
+
+
+def bare(ax: Axes) -> None:
+    """No frame on the right and above."""
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def band(ax: Axes, x: Sequence[float | int], shares: Sequence[dict], label: str, colour: str) -> None:
+    """Values with their 95 % intervals over x; what was not measured (value None) leaves a gap."""
+    value, low, high = (np.array([share[key] for share in shares], dtype=float) for key in ("value", "low", "high"))
+    ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    ax.plot(x, value, label=label, color=colour, marker="o", markersize=3)
 
 
 def show_image(image: Float[Tensor, "c h w"], title: str = "", *, width: float = 4.0) -> Picture:
@@ -138,7 +167,7 @@ def show_curves(
         ax.plot(np.asarray(x), np.asarray(y), label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel, **({"xscale": "log", "yscale": "log"} if log else {}))
     ax.set_title(title, fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
+    bare(ax)
     if len(curves) > 1:
         ax.legend(fontsize=8, frameon=False)
     return figure
@@ -158,7 +187,7 @@ class Clip:
         return {"image/png": base64.b64encode(self._png).decode(), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
-        return f"<clip: {self._title}>"
+        return printable(f"<clip: {self._title}>")
 
 
 def animate(video: Float[Tensor, "b c f h w"], title: str = "", *, fps: int = 8, zoom: int = 4) -> Clip:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import ipywidgets
 from IPython.display import display
 
+from sora_edu.errors import printable
 from sora_edu.plotting import Picture
 
 
@@ -54,6 +55,6 @@ def image_of(picture: Picture | None = None) -> ipywidgets.Image:
     return ipywidgets.Image(value=b"" if picture is None else picture.png(), format="png", layout=layout)
 
 
-def note(text: str) -> ipywidgets.HTML:
-    """A line of text; whatever a reader typed is shown, never interpreted."""
-    return ipywidgets.HTML(html.escape(text))
+def inert(text: str) -> str:
+    """Text for an HTML widget: whatever a reader typed is shown, never interpreted."""
+    return html.escape(printable(text))

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image as Pillow
 
 from sora_edu import plotting
@@ -95,3 +96,49 @@ def test_a_table_names_rows_and_columns():
     ax = plotting.show_tables([torch.tensor([[0, 1, 0], [0, 0, 1]])], [["p", "q"]], [["u", "v", "w"]], ["t"]).axes[0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["u", "v", "w"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["p", "q"] and ax.yaxis_inverted()
+
+
+def texts_of(figure) -> list[str]:
+    """What a drawn figure says."""
+    figure.png()
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+PRICED = "a red circle costs $1 and falls 2$"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda title: plotting.show_image(torch.zeros(3, 4, 4), title),
+        lambda title: plotting.show_grid(torch.zeros(2, 3, 4, 4), [title, "b"]),
+        lambda title: plotting.show_strip(torch.zeros(1, 3, 2, 4, 4), [title]),
+        lambda title: plotting.show_curves([1, 2], {title: [1, 2], "b": [2, 3]}, xlabel=title, ylabel="y", title=title),
+        lambda title: plotting.show_tables([torch.eye(2).long()], [[title, "b"]], [["c", "d"]], [title]),
+    ],
+)
+def test_a_dollar_starts_no_formula(make):
+    figure = make(PRICED)
+    assert PRICED in texts_of(figure)
+    assert all(not text.get_parse_math() for text in figure.findobj(Text) if text.get_text() == PRICED)
+    make(r"unfinished $\frac{").png()
+
+
+def test_powers_of_ten_at_an_axis_stay_formulas():
+    figure = plotting.show_curves([1, 1000], {"a": [1, 1000]}, xlabel="n", ylabel="y", log=True)
+    figure.png()
+    assert all(text.get_parse_math() for text in figure.axes[0].get_xticklabels())
+
+
+def test_no_character_turns_or_hides_the_others():
+    assert "a \\u202ered\\x1b circle" in texts_of(plotting.show_image(torch.zeros(3, 4, 4), "a \u202ered\x1b circle"))
+    assert repr(plotting.show_image(torch.zeros(3, 4, 4), "a \u202ered circle")) == r"<picture: a \u202ered circle>"
+    assert repr(plotting.animate(torch.zeros(1, 3, 2, 4, 4), "two\nlines")) == r"<clip: two\nlines>"
+    assert "\\udc80.png" in texts_of(plotting.show_strip(torch.zeros(1, 3, 2, 4, 4), ["\udc80.png"]))
+
+
+def test_a_line_break_in_a_prompt_does_not_push_the_picture_down():
+    broken, whole = (plotting.show_image(torch.zeros(3, 4, 4), f"a red{by}circle") for by in ("\n", " "))
+    assert "a red\\ncircle" in texts_of(broken) and "a red circle" in texts_of(whole)
+    assert np.allclose(broken.axes[0].get_position().bounds, whole.axes[0].get_position().bounds)
+    assert "a red\\ncircle" in texts_of(plotting.show_strip(torch.zeros(1, 3, 2, 4, 4), ["a red\ncircle"]))

@@ -37,3 +37,7 @@ def test_another_picture_can_stand_for_an_interactive():
     still = plotting.show_image(torch.zeros(3, 4, 4), "still")
     view = widgets.interactive(lambda n: n, static=still, n=ipywidgets.IntSlider())
     assert base64.b64decode(view._repr_mimebundle_()["image/png"]) == still.png()
+
+
+def test_what_a_reader_typed_is_shown_and_not_interpreted():
+    assert widgets.inert("<b>$1</b> & \u202ered\n") == r"&lt;b&gt;$1&lt;/b&gt; &amp; \u202ered\n"

@@ -1,6 +1,5 @@
 """Interactives of lesson 00: a prompt for the pipeline, the board of claims, and the game of paper slips."""
 
-import html
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -15,7 +14,7 @@ from sora_edu.lessons import figures_00 as figures
 from sora_edu.shapes import Video
 from sora_edu.track import describe, track
 from sora_edu.vocabulary import COLOURS, MOTIONS, SHAPES, SIZES
-from sora_edu.widgets import Interactive, image_of, note
+from sora_edu.widgets import Interactive, image_of, inert
 
 
 class PromptBox(Interactive):
@@ -31,7 +30,7 @@ class PromptBox(Interactive):
         self.prompt = ipywidgets.Text(description="prompt")
         self.seed = ipywidgets.BoundedIntText(value=seed, min=0, max=999, description="seed")
         self.button = ipywidgets.Button(description="generate", button_style="success")
-        self.message, self.clip = note(""), ipywidgets.Image(format="png", width=160)
+        self.message, self.clip = ipywidgets.HTML(), ipywidgets.Image(format="png", width=160)
         self.write()
         for menu in self.menus:
             menu.observe(self.write, names="value")
@@ -54,13 +53,13 @@ class PromptBox(Interactive):
                 warnings.simplefilter("always", PromptWarning)
                 video = self.pipe([self.prompt.value], seed=self.seed.value)
         except SoraError as error:
-            self.message.value = html.escape(str(error))
+            self.message.value = inert(str(error))
             return None
         finally:
             self.button.disabled = False
         self.clip.value = plotting.animate(video, zoom=5).png()
         said = [f"The tracker reads: {describe(track(video), 0)}.", *(str(w.message) for w in caught)]
-        self.message.value = "<br>".join(map(html.escape, said))
+        self.message.value = "<br>".join(map(inert, said))
         return video
 
 
@@ -82,7 +81,7 @@ class ClaimBoard(Interactive):
             f'<b style="color:{shade}">{word}</b>'
             for shade, word in zip(shades, (card.verdict, card.badge), strict=True)
         )
-        back = note(f"{card.reason} [{card.source}]")
+        back = ipywidgets.HTML(inert(f"{card.reason} [{card.source}]"))
         back.value = f"{verdict} · {badge} · {back.value}"
         back.layout.display = "none"
 
@@ -106,7 +105,7 @@ class SlipsGame(Interactive):
         self.colour = ipywidgets.ToggleButtons(options=["role", "author"], description="colour is")
         self.draw = ipywidgets.Button(description="draw six")
         self.unfold = ipywidgets.Button(description="unfold one")
-        self.message, self.picture = note(""), image_of()
+        self.message, self.picture = ipywidgets.HTML(), image_of()
         self.colour.observe(self.restart, names="value")
         self.draw.on_click(self.next)
         self.unfold.on_click(self.open)
@@ -145,4 +144,4 @@ class SlipsGame(Interactive):
         else:
             verdict = "a sentence" if is_sentence(self.slips) else "not a sentence: a role is there twice"
             said = f"{read_slips(self.slips)} ({verdict}; {self.sentences} of {self.draws} draws were sentences)"
-        self.message.value = html.escape(said)
+        self.message.value = inert(said)

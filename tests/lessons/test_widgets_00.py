@@ -38,6 +38,9 @@ def test_the_prompt_box_says_what_is_wrong_with_a_prompt():
     box.prompt.value = "<b>a dog</b>"
     box.button.click()
     assert "no word that this model knows" in box.message.value and "<b>a dog" not in box.message.value
+    box.prompt.value = "\u202ea dog"
+    box.button.click()
+    assert "\u202e" not in box.message.value and r"\u202e" in box.message.value
     box.prompt.value = "a pink star moves left"
     box.button.click()
     assert "unknown words are ignored" in box.message.value and "pink" in box.message.value

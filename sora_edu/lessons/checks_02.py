@@ -19,7 +19,7 @@ from sora_edu.grading import (
 )
 from sora_edu.patches import patchify, unpatchify
 
-PHOTO, PATCH = 224, 16
+PHOTO = 224  # pixels a side
 
 
 def images(*sizes: tuple[int, int, int, int]) -> list[torch.Tensor]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from sora_edu.plotting import LINE, Picture, draw, panels
+from sora_edu.plotting import LINE, Picture, bare, draw, panels
 
 
 def stroboscope(clip: Float[Tensor, "c f h w"], *, every: int = 4) -> Float[Tensor, "c h w"]:
@@ -59,6 +59,6 @@ def show_motion(clip: Float[Tensor, "c f h w"], centre: Float[Tensor, "f 2"], ti
         ax.plot(range(1, len(values) + 1), values.cpu().numpy(), label=label, color=colour, marker=".")
     ax.set(xlabel="frame", xticks=range(0, len(centre), max(1, len(centre) // 4)), ylim=(-3.5, 5.0))
     ax.set_title("change since the frame before, in units", fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
+    bare(ax)
     ax.legend(fontsize=8, frameon=False, loc="upper left")
     return figure

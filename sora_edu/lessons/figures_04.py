@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from sora_edu.attention import attend
-from sora_edu.plotting import LINE, Picture, draw, frame_pixels, panels, row_title
+from sora_edu.plotting import LINE, Picture, bare, draw, frame_pixels, panels, row_title
 from sora_edu.shapes import Grid
 from sora_edu.sparse import cut_strides, cut_windows
 
@@ -193,7 +193,7 @@ def draw_costs(frames: int = 8, side: int = 4, width: int = 192, *, measured: bo
         ax.text(value, row, f" {value:.2f}" if measured else f" {value:,}", va="center", fontsize=8)
     ax.invert_yaxis()
     ax.set_xlim(0, 1.35 * max(values))
-    ax.spines[["top", "right"]].set_visible(False)
+    bare(ax)
     ax.tick_params(labelsize=8)
     ax.set_xlabel("milliseconds, measured here and now" if measured else "pairs of tokens", fontsize=8)
     ax.set_title(f"grid {frames} {side} {side}, n = {math.prod(grid):,}", fontsize=9)

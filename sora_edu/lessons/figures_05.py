@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from sora_edu.plotting import Picture, draw, panels
+from sora_edu.plotting import Picture, bare, draw, panels
 
 REACH = 2.0  # radius of the circle that holds 1 - exp(-2) = 86 % of two-dimensional standard noise
 
@@ -61,7 +61,7 @@ def show_trade(table: Mapping[float, Mapping[str, float]]) -> Picture:
     for ax in axes.flat:
         ax.set(xscale="log", xlabel="kl_weight")
         ax.set_ylim(bottom=0)
-        ax.spines[["top", "right"]].set_visible(False)
+        bare(ax)
     return figure
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sora_edu.errors import InputError
 from sora_edu.noising import alpha_bars, cosine_betas, linear_betas, q_sample, snr
-from sora_edu.plotting import Picture, draw, panels
+from sora_edu.plotting import Picture, bare, draw, panels
 
 COLOURS = ("#3066be", "#d62828", "#2a9d3a", "#8a4fbf", "#b35900")
 BETAS = {"linear": linear_betas, "cosine": cosine_betas}
@@ -21,7 +21,7 @@ def tidy(ax: Axes, title: str, **labels) -> None:
     """Title, labels and no box: what all axes here share."""
     ax.set(**labels)
     ax.set_title(title, fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
+    bare(ax)
 
 
 def draw_snr(ax: Axes, x: Curve, ratios: Mapping[str, Curve], xlabel: str) -> None:

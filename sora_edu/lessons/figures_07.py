@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from torch import Tensor
 
 from sora_edu.flow import VelocityFn
-from sora_edu.plotting import Picture, panels
+from sora_edu.plotting import Picture, bare, panels
 from sora_edu.points import Mixture, ring
 from sora_edu.sampling import euler, heun, sde
 
@@ -151,7 +151,7 @@ def show_training(losses: dict[str, Sequence[float | int]], floors: dict[str, fl
         ax.axhline(floors[name], color=f"C{number}", linestyle="--", linewidth=0.9)
         ax.text(len(values) * 1.06, floors[name], name, color=f"C{number}", fontsize=9, va="center")
     ax.set(xlabel="training step", ylabel="loss", ylim=(0, None))
-    ax.spines[["top", "right"]].set_visible(False)
+    bare(ax)
     return figure
 
 
@@ -174,6 +174,6 @@ def show_errors(
     ticks = sorted({n for passes, _ in curves.values() for n in passes if n in (1, 2, 4, 8, 16, 32, 64, 128, 256)})
     ax.set_xticks(ticks, [str(n) for n in ticks])
     ax.minorticks_off()
-    ax.spines[["top", "right"]].set_visible(False)
+    bare(ax)
     ax.legend(fontsize=8, frameon=False)
     return figure

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sora_edu.config import DiTConfig
 from sora_edu.image_dit import DIT_PATCHES, DIT_SIZES, ImageDiTConfig, dit_config
-from sora_edu.plotting import Picture, box, canvas, panels
+from sora_edu.plotting import Picture, bare, box, canvas, panels
 from sora_edu.scaling import PARTS, macs_by_part, parameters_by_part
 
 PART_COLOURS = dict(zip(PARTS, ("#3066be", "#90b8f0", "#2a9d3a", "#d62828", "#8a5cc2", "#9aa0a6"), strict=True))
@@ -75,7 +75,7 @@ def show_twelve(*, width: float = 6.0) -> Picture:
     ax.set(xticks=[33, 130, 458, 675], xticklabels=["33", "130", "458", "675"], xlim=(25, 1100))
     ax.minorticks_off()
     ax.set_title("the twelve DiTs: four sizes, three patches", fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
+    bare(ax)
     return figure
 
 
@@ -91,7 +91,7 @@ def draw_bars(ax, rows: dict[str, dict[str, int]], unit: float, title: str, ends
     ax.set(yticks=range(len(rows)), yticklabels=list(rows), xlim=(0, 1.3 * largest))
     ax.invert_yaxis()
     ax.set_title(title, fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
+    bare(ax)
 
 
 def show_parts(

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sora_edu.plotting import Picture, draw, panels, show_strip
+from sora_edu.plotting import Picture, band, bare, draw, panels, show_strip
 from sora_edu.shapes import Grid, Latent, Times, Video
 from sora_edu.text import TextState
 
@@ -144,22 +143,14 @@ def show_scales(clips: dict[int, Video], scales: Sequence[int], row: int, prompt
     return show_strip(video, [f"'{prompt}', cfg_scale = {scale}" for scale in scales], every=every, width=5.0)
 
 
-def line(ax, x: Sequence[float], values: Sequence[dict], label: str, colour: str) -> None:
-    """Values with their intervals over x; what was not measured (value None) leaves a gap."""
-    value, low, high = (np.array([v[k] for v in values], dtype=float) for k in ("value", "low", "high"))
-    ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    ax.plot(x, value, label=label, color=colour, marker="o", markersize=3)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
 def show_guidance(measured: dict, *, width: float = 7.5) -> Picture:
     """Accuracy with the shuffled-caption floor, and diversity over the world's own, against cfg_scale."""
     figure, axes = panels(1, 2, width=width, aspect=0.8)
     left, right = axes[0]
     rows = measured["accuracy"]
     x = [row["cfg_scale"] for row in rows]
-    line(left, x, [row["right"]["all"] for row in rows], "its own prompt", TRUE)
-    line(left, x, [row["floor"]["all"] for row in rows], "another prompt: the floor", FLOOR)
+    band(left, x, [row["right"]["all"] for row in rows], "its own prompt", TRUE)
+    band(left, x, [row["floor"]["all"] for row in rows], "another prompt: the floor", FLOOR)
     left.set(ylim=(-0.03, 1.03), xlabel="cfg_scale", ylabel="share of clips with all as said")
     left.set_title(f"does the clip show what was asked? n = {measured['n']} a scale", fontsize=9)
     names = {"start": ("where it starts", TRUE), "radius": ("size", "#2a7f3f"), "backgrounds": ("backgrounds", FLOOR)}
@@ -167,11 +158,12 @@ def show_guidance(measured: dict, *, width: float = 7.5) -> Picture:
     for name, (label, colour) in names.items():
         base = world[name]["value"]
         values = [{k: row[name][k] / base for k in ("value", "low", "high")} for row in rows]
-        line(right, [row["cfg_scale"] for row in rows], values, label, colour)
+        band(right, [row["cfg_scale"] for row in rows], values, label, colour)
     right.axhline(1, color="#57606a", linewidth=0.8, linestyle="--")
     right.set(ylim=(0, None), xlabel="cfg_scale", ylabel="diversity / the world's own")
     right.set_title("how different are clips of one prompt?", fontsize=9)
     for ax in (left, right):
+        bare(ax)
         ax.legend(fontsize=8, frameon=False)
     return figure
 
@@ -200,9 +192,10 @@ def show_steps(measured: dict, *, width: float = 6.0) -> Picture:
     """Share of clips with all as said against the passes through the transformer that a clip takes."""
     figure, axes = panels(1, 1, width=width, aspect=0.6)
     ax = axes[0, 0]
+    bare(ax)
     for name, colour in (("teacher", TRUE), ("student", FLOOR)):
         rows = measured[name]
-        line(ax, [float(row["passes"]) for row in rows], [row["right"] for row in rows], name, colour)
+        band(ax, [float(row["passes"]) for row in rows], [row["right"] for row in rows], name, colour)
         for row in rows:
             ax.annotate(
                 str(row["steps"]),

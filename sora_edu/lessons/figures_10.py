@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sora_edu.lessons.bugs_10 import Patient
 from sora_edu.pipeline import Pipeline
-from sora_edu.plotting import Picture, draw, panels
+from sora_edu.plotting import Picture, band, bare, draw, panels
 from sora_edu.points import Points
 from sora_edu.shapes import Video
 
@@ -28,18 +28,6 @@ def sheet(video: Video) -> Float[Tensor, "c height width"]:
     """Clips as rows of frames in one picture, with white gaps."""
     padded = torch.nn.functional.pad(video, (0, GAP, 0, GAP), value=1.0)
     return rearrange(padded, "b c f h w -> c (b h) (f w)")[:, :-GAP, :-GAP]
-
-
-def bare(ax) -> None:
-    """No frame on the right and above."""
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def band(ax, x: Sequence[float | int], shares: Sequence[dict], colour: str, label: str) -> None:
-    """Shares with their 95 % intervals over x."""
-    value, low, high = (np.array([share[key] for share in shares], dtype=float) for key in ("value", "low", "high"))
-    ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    ax.plot(x, value, color=colour, marker="o", markersize=3, label=label)
 
 
 def label_ticks(ax) -> None:
@@ -155,7 +143,7 @@ def show_runs(record: dict, names: Sequence[str], *, share: str = "all", width: 
         x = [look["step"] * record["batch"] for look in entry["looks"]]
         held = [look["ema"]["loss"] for look in entry["looks"]]
         left.plot(x, held, color=colour, marker="o", markersize=3, label=name)
-        band(right, x, [look["ema"]["right"][share] for look in entry["looks"]], colour, name)
+        band(right, x, [look["ema"]["right"][share] for look in entry["looks"]], name, colour)
     left.set(ylabel="loss (points: on held-out clips)", yscale="log", xscale="log")
     label_ticks(left)
     right.set(ylabel=f"share of clips with {share} as said", ylim=(-0.03, 1.03), xscale="log", xlim=left.get_xlim())
@@ -175,7 +163,7 @@ def show_ema(record: dict, name: str = "32x", *, width: float = 7.5) -> Picture:
     for kind, colour, label in (("raw", RAW, "weights as they are"), ("ema", EMA, "their average (EMA)")):
         looks = [look[kind] for look in entry["looks"]]
         left.plot(x, [look["loss"] for look in looks], color=colour, marker="o", markersize=3, label=label)
-        band(right, x, [look["right"]["all"] for look in looks], colour, label)
+        band(right, x, [look["right"]["all"] for look in looks], label, colour)
     left.set(ylabel="loss on held-out clips", yscale="log")
     label_ticks(left)
     right.set(ylabel="share of clips with all as said", ylim=(-0.03, 1.03))
@@ -196,7 +184,7 @@ def training_scrubber(record: dict, strips: dict[int, Video], name: str = "32x")
         step = steps[look]
         figure, axes = panels(1, 2, width=7.5, aspect=0.85)
         left, right = axes[0]
-        band(left, x, [looks[s]["right"]["all"] for s in x], EMA, "all as said")
+        band(left, x, [looks[s]["right"]["all"] for s in x], "all as said", EMA)
         for what, colour in (("colour", LONG), ("shape", "#8250df"), ("motion", RAW)):
             left.plot(x, [looks[s]["right"][what]["value"] for s in x], color=colour, linewidth=1, label=what)
         left.axvline(step, color="#e5383b", linewidth=1.5)

@@ -12,6 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
+from typing import no_type_check  # a call would be checked twice in the tests, and slowly
 
 import torch
 from jaxtyping import AbstractArray, Shaped
@@ -32,6 +33,7 @@ KINDS = {  # jaxtyping's name of a type -> what it is called, and how to get it 
 }
 
 
+@no_type_check
 def checked(fn: Callable | None = None, *, empty: bool = False) -> Callable:
     """Refuse calls of ``fn`` whose tensors do not fit its annotations, such as ``Float[Tensor, "b c h w"]``.
 
@@ -71,6 +73,7 @@ def owner_of(fn: Callable) -> str:
     return name.removesuffix(".forward").removesuffix(".__call__").removesuffix(".__init__")
 
 
+@no_type_check
 def refuse_empty(owner: str, sizes: Sizes) -> None:
     """Raise InputError where an axis has no elements: means of nothing are NaN, and loops over nothing do nothing."""
     for axis, (size, name) in sizes.items():
@@ -119,6 +122,7 @@ def check_of(hint: object, where: str) -> Check | None:
     return parts(hint.__annotations__, where) if hasattr(hint, "_fields") else None
 
 
+@no_type_check
 def array(hint: type[AbstractArray], where: str) -> Check:
     """Check one tensor: its type, how many axes it has, and their sizes."""
     kinds = {getattr(torch, name, None) for name in hint.dtypes} if isinstance(hint.dtypes, tuple) else None
@@ -172,6 +176,7 @@ def fold(shape: Sequence[int], at: int, length: int) -> tuple:
     return (*shape[:at], tuple(shape[at:end]), *shape[end:]) if end >= at else ()
 
 
+@no_type_check
 def either(hints: tuple, where: str) -> Check | None:
     """Check that a value fits one of several annotations; one of them may be None or hold no tensor."""
     found = {hint: check_of(hint, where) for hint in hints}
@@ -196,6 +201,7 @@ def either(hints: tuple, where: str) -> Check | None:
     return check
 
 
+@no_type_check
 def parts(hints: dict[object, object], where: str) -> Check | None:
     """Check a tuple, or NamedTuple, part by part."""
     names = [f"{where}[{key}]" if type(key) is int else f"{where}.{key}" for key in hints]
@@ -219,7 +225,7 @@ def elements(hint: object, where: str) -> Check | None:
         if not isinstance(value, tuple | list):
             raise InputError(f"{where} is {look(value)}, not a list; use [x]")
         for element in value:
-            each(element, sizes)
+            each(element, dict(sizes))  # the letters of an element are its own
 
     return check if each else None
 

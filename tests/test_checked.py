@@ -164,12 +164,13 @@ def test_the_fields_of_a_record_are_checked():
 
 def test_the_elements_of_a_list_and_the_members_of_a_union_are_checked():
     @checked
-    def show(tables: Sequence[Int[Tensor, "_ _"]], text: Tensor | tuple[Tensor, ...], scale: Tensor | float = 1.0): ...
+    def show(tables: Sequence[Int[Tensor, "h w"]], text: Tensor | tuple[Tensor, ...], scale: Tensor | float = 1.0): ...
 
     table = torch.ones(2, 3).long()
     show([table, table.T], X, 2.0)
     show((table,), (X, T), X)
-    assert "show: tables[i] is int64 [3]: 1 axes instead of (_ _)" in refused(show, [table, table[0]], X)
+    show([table, table[:1]], X)  # each has letters of its own
+    assert "show: tables[i] is int64 [3]: 1 axes instead of (h w)" in refused(show, [table, table[0]], X)
     assert "show: tables is int64 [2, 3], not a list" in refused(show, table, X)
     assert "show: text[i] is None" in refused(show, [table], (X, None))
     assert "show: text is None" in refused(show, [table], None)

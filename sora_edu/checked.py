@@ -144,7 +144,7 @@ def array(hint: type[AbstractArray], where: str) -> Check:
             if known is None:
                 if type(axis) is str:
                     sizes[axis] = size, name
-                elif (needed := computed(axis, sizes)) not in (None, size):
+                elif (needed := computed(axis, size, sizes)) not in (None, size):
                     raise InputError(f"{where} is {look(value)}: {size} where ({axes_of(hint)}) needs {needed}")
             elif known[0] != size:
                 raise InputError(other_size(value, axis, size, known, where))
@@ -153,19 +153,21 @@ def array(hint: type[AbstractArray], where: str) -> Check:
 
 
 def axis_of(word: str) -> object:
-    """What a word of "b k=2 _ n//2 *rest" asks of a size: a name, a number, an expression, or nothing (None)."""
-    word = word.lstrip("#?").split("=")[-1]
-    if word.lstrip("*").isidentifier() and word.lstrip("*")[0] != "_":
+    """What a word of "b k=2 _ n//2 #m *rest" asks of a size: a name, a number, an expression, or nothing (None)."""
+    word = word.split("=")[-1]
+    if word.removeprefix("*").isidentifier() and word.strip("*")[0] != "_":
         return word
+    if word[0] == "#":  # a size of 1 is broadcast on purpose
+        return compile(f"{word[1:]} if size != 1 else 1", word, "eval")
     if word.isdigit():
         return int(word)
-    return compile(word, "<axis>", "eval") if word[0] not in "_.*" and "{" not in word else None
+    return compile(word, word, "eval") if word[0] not in "_.*" and "{" not in word else None
 
 
-def computed(axis: object, sizes: Sizes) -> int | None:
+def computed(axis: object, size: object, sizes: Sizes) -> int | None:
     """The size that a number or an expression of other axes asks for; None where it asks for none, or they are open."""
     if isinstance(axis, types.CodeType):
-        known = {name: size for name, (size, _) in sizes.items()}
+        known = {"size": size} | {name: size for name, (size, _) in sizes.items()}
         return eval(axis, {}, known) if set(axis.co_names) <= known.keys() else None
     return axis
 

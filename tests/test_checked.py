@@ -117,6 +117,17 @@ def test_axes_of_fixed_or_computed_size():
     assert "other is float32 [5, 2, 6]: 3 axes" in refused(turn, x, torch.ones(5, 3), x)
 
 
+def test_an_axis_that_may_be_broadcast_says_so():
+    @checked
+    def attend(x: Float[Tensor, "b n"], mask: Bool[Tensor, "*#lead #b n"]): ...
+
+    x = torch.ones(2, 3)
+    for shape in ((2, 3), (1, 3), (7, 1, 2, 3)):
+        attend(x, torch.ones(shape).bool())
+    assert "mask is bool [5, 3]: 5 where (*#lead #b n) needs 2" in refused(attend, x, torch.ones(5, 3).bool())
+    assert "mask is bool [2, 4]: n=4, but x has n=3" in refused(attend, x, torch.ones(2, 4).bool())
+
+
 # --- tuples, records, methods, functions -----------------------------------------------------------------------------
 
 

@@ -29,10 +29,10 @@ from sora_edu.config import Preset, TrainConfig
 from sora_edu.dit import TextToVideo
 from sora_edu.errors import InputError
 from sora_edu.flow import VelocityFn
-from sora_edu.guards import claimed
 from sora_edu.guidance import guided
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.recipe import TRANSFORMER, quick_accuracy
+from sora_edu.run_folder import RunFolder
 from sora_edu.sampling import euler, time_grid
 from sora_edu.seeds import Stream, step_generator
 from sora_edu.training import Stage, fit
@@ -132,17 +132,17 @@ def train_student(
     if compiled:
         compile_blocks(student, TRANSFORMER)
 
-    def losses(module, generator):
+    def loss_fn(module, generator):
         rows = (torch.rand(config.batch, generator=generator, device=device) * len(ids)).long()
         text = module.text(ids[rows], ids[rows] != 0)
         velocity = lambda x_t, t: module.dit(x_t, t, text).float()  # noqa: E731
         return {"loss": stride_loss(velocity, walk[rows].float(), shift=preset.shift)}
 
-    def look(ema, step):
+    def evaluate(ema, step):
         sampler.model.load_state_dict(ema.state_dict())
         return quick_accuracy(sampler, seed, n=128)
 
-    return fit(Stage("student", Stream.STUDENT, student, losses, config, look, 500), out, seed=seed, resume=True)
+    return fit(Stage("student", Stream.STUDENT, student, loss_fn, config, evaluate, 500), out, seed=seed, resume=True)
 
 
 def student_preset(preset: Preset) -> Preset:
@@ -174,7 +174,7 @@ def distill(
     pipe = Pipeline.load(teacher, device=str(choose_device(device)))
     needed = 2 * (STRIDES + 1) * walks * math.prod(pipe.preset.latent_shape) + 500_000_000
     compiled = should_compile(STRIDES * config.steps, compile)
-    with claimed(out, resume=resume, needed=needed):
+    with RunFolder(out).claimed(resume=resume, needed=needed):
         student = copy.deepcopy(pipe.model)  # before it is compiled: a compiled model does not copy
         if compiled:
             compile_blocks(pipe.model, TRANSFORMER)

@@ -45,26 +45,30 @@ class Ranks:
         share = batch // self.world
         return slice(self.rank * share, (self.rank + 1) * share)
 
-    def agree(self, scalars: dict[str, Tensor], signal: int = 0) -> tuple[dict[str, float], int]:
-        """Means of scalars over the ranks, and the largest signal that any rank received: the same everywhere.
+    def mean(self, scalars: dict[str, Tensor]) -> dict[str, float]:
+        """Means of scalars over the ranks, as plain numbers, the same everywhere.
 
-        One small exchange, and the only time in training that the processor waits for the device.
+        One small exchange; the processor waits for the device to have them ready.
         """
         values = torch.stack([value.detach().float() for value in scalars.values()])
+        columns = zip(*self._table(values), strict=True)
+        return {name: sum(column) / self.world for name, column in zip(scalars, columns, strict=True)}
+
+    def largest(self, number: int, device: torch.device) -> int:
+        """The largest of the numbers that the ranks hold, such as a signal that one of them received."""
+        return int(max(row[0] for row in self._table(torch.tensor([float(number)], device=device))))
+
+    def _table(self, own: Tensor) -> list[list[float]]:
+        """The ranks' vectors, a row each."""
+        table = [own]
         if self.world > 1:
-            own = torch.cat((values, values.new_full((1,), signal)))
             table = [torch.empty_like(own) for _ in range(self.world)]
             dist.all_gather(table, own)
-            *columns, signals = torch.stack(table, 1).tolist()
-            means, signal = [sum(column) / self.world for column in columns], int(max(signals))
-        else:
-            means = values.tolist()
-        return dict(zip(scalars, means, strict=True)), signal
+        return torch.stack(table).tolist()
 
     def check_same(self, name: str, value: int, device: torch.device) -> None:
         """Raise InputError where a number is not the same on all ranks, as when they do not see the same files."""
-        (mean,) = self.agree({name: torch.tensor(value, device=device)})[0].values()
-        if mean != value:
+        if {row[0] for row in self._table(torch.tensor([float(value)], device=device))} != {value}:
             raise InputError(
                 f"{name} is {value} here and another elsewhere; --out must be a folder that all ranks share"
             )
@@ -149,12 +153,12 @@ def lost(error: BaseException) -> bool:
 class Losses(nn.Module):
     """A module and its losses as one forward pass, which is what DDP and FSDP2 put their hooks around."""
 
-    def __init__(self, module: nn.Module, losses: Callable[[nn.Module, torch.Generator], dict[str, Tensor]]):
+    def __init__(self, module: nn.Module, loss_fn: Callable[[nn.Module, torch.Generator], dict[str, Tensor]]):
         super().__init__()
-        self.module, self.losses = module, losses
+        self.module, self.loss_fn = module, loss_fn
 
     def forward(self, generator: torch.Generator) -> dict[str, Tensor]:
-        return self.losses(self.module, generator)
+        return self.loss_fn(self.module, generator)
 
 
 def spread(losses: Losses, ranks: Ranks, *, blocks: tuple[type, ...] = ()) -> nn.Module:

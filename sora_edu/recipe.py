@@ -4,7 +4,6 @@ sora-edu train --preset tiny --out runs/mine
 torchrun --nproc-per-node 8 -m sora_edu.cli train --preset compact --out runs/mine
 """
 
-import contextlib
 import copy
 import math
 import time
@@ -24,9 +23,9 @@ from sora_edu.distributed import ALONE, Ranks, started
 from sora_edu.dit import TextToVideo, VideoDiTBlock
 from sora_edu.errors import InputError
 from sora_edu.flow import flow_loss, sample_times
-from sora_edu.guards import claimed
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.render import render
+from sora_edu.run_folder import RunFolder
 from sora_edu.seeds import Stream, coin, step_generator
 from sora_edu.shapes import Latent, check_frames
 from sora_edu.text import TextBlock
@@ -75,24 +74,24 @@ def train_vae(
         state = sample_state(batch, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
         return render(state[mine], preset.world)
 
-    def losses(module, generator):
+    def loss_fn(module, generator):
         video = draw(generator)
         noise = torch.randn(batch, *preset.latent_shape, generator=generator, device=device)
         return vae_loss(module, video, kl_weight=preset.kl_weight, noise=noise[mine])
 
-    def look(ema, step):
+    def evaluate(ema, step):
         with torch.no_grad(), autocast(device):
             decoded = ema.decode(ema.encode(held_out.to(device))).float().cpu()
-        save_look(torch.cat((held_out[:4], decoded[:4]), -2), out / "samples" / f"vae_{step:06d}.png")
+        save_strips(torch.cat((held_out[:4], decoded[:4]), -2), out / "samples" / f"vae_{step:06d}.png")
         return {"psnr": float(psnr(decoded, held_out).mean())}
 
     stage = Stage(
-        "vae", Stream.VAE, vae, losses, preset.vae_train, look, max(500, preset.vae_train.steps // 20), blocks
+        "vae", Stream.VAE, vae, loss_fn, preset.vae_train, evaluate, max(500, preset.vae_train.steps // 20), blocks
     )
     return fit(stage, out, seed=seed, resume=resume, ranks=ranks, deadline=deadline)
 
 
-def save_look(video, path: Path) -> None:
+def save_strips(video, path: Path) -> None:
     """Every second frame of each clip, left to right, one clip a row."""
     from sora_edu.media import save_clip
 
@@ -111,7 +110,7 @@ def captioned_losses(
     batch, mine, device = preset.dit_train.batch, ranks.rows(preset.dit_train.batch), latents.device
     empty = Tokenizer().encode([""], max_tokens=ids.shape[-1])[0].to(device)
 
-    def losses(module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    def loss_fn(module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
         def rand(*shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator, device=device)
 
@@ -126,7 +125,7 @@ def captioned_losses(
         x_0, t, eps, words = (drawn[mine] for drawn in (x_0, t, eps, words))
         return {"loss": flow_loss(lambda x_t, t: module(x_t, t, words, words != 0), x_0, t=t, eps=eps)}
 
-    return losses
+    return loss_fn
 
 
 def train_dit(
@@ -153,26 +152,26 @@ def train_dit(
     if compiled:
         compile_blocks(model, TRANSFORMER, mode="reduce-overhead" if graphs else None)
 
-    losses = captioned_losses(preset, latents, ids, ranks=ranks)
+    loss_fn = captioned_losses(preset, latents, ids, ranks=ranks)
 
     def graphed(module, generator):
         torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs gave may be overwritten
-        return losses(module, generator)
+        return loss_fn(module, generator)
 
-    def look(ema, step):
+    def evaluate(ema, step):
         sampler.model.load_state_dict(ema.state_dict())
         quick = {} if long else {"steps": 2}
         clips = sampler(list(LOOK_PROMPTS), frames=preset.world.frames, seed=seed, **quick)
-        save_look(clips, out / "samples" / f"dit_{step:06d}.png")
+        save_strips(clips, out / "samples" / f"dit_{step:06d}.png")
         return quick_accuracy(sampler, seed) if long else {}
 
     stage = Stage(
         "dit",
         Stream.DIT,
         model,
-        graphed if graphs else losses,
+        graphed if graphs else loss_fn,
         preset.dit_train,
-        look,
+        evaluate,
         max(1000, preset.dit_train.steps // 10),
         TRANSFORMER,
     )
@@ -245,7 +244,7 @@ def train(
         for config in (chosen.vae_train, chosen.dit_train):
             ranks.rows(config.batch)  # a batch that cannot be shared is refused now, not after the first stage
         options = dict(seed=seed, resume=resume, device=where, ranks=ranks, deadline=deadline)
-        with claimed(out, resume=resume, needed=written(chosen)) if ranks.first else contextlib.nullcontext():
+        with RunFolder(out, writes=ranks.first).claimed(resume=resume, needed=written(chosen)):
             ranks.wait()  # for the first to have refused or claimed the folder
             vae = train_vae(chosen, out, compiled=should_compile(chosen.vae_train.steps, compile), **options)
             compiled = should_compile(chosen.dit_train.steps, compile)

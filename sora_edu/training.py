@@ -2,14 +2,12 @@
 
 Every step draws its randomness from a generator seeded by (seed, stage, step), so a run that was killed and
 resumed goes on bit by bit as if nothing had happened. Every rank draws the same whole batch and keeps its own rows,
-so that the mean over the ranks is what one process would have found.
+so that the mean over the ranks is what one process would have found (lesson 10).
 """
 
 import copy
-import json
 import math
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +16,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.compute import autocast, out_of_memory
 from sora_edu.config import TrainConfig
 from sora_edu.distributed import ALONE, Losses, Ranks, full, local, shard, spread, whole
 from sora_edu.errors import CheckpointError, TrainingError
-from sora_edu.guards import Interrupt
+from sora_edu.interrupt import Interrupt
 from sora_edu.optimiser import make_optimisers, pack_optimisers, set_rates, unpack_optimisers
+from sora_edu.run_folder import RunFolder
 from sora_edu.seeds import step_generator
 
 BAD_STEPS = 5  # steps in a row that may be skipped because loss or gradient are not finite
+START = {"step": 0, "seconds": 0.0, "bad": 0}
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,14 @@ class Stage:
     name: str  # names the files in the run's folder
     stream: int  # keeps the stages' random numbers apart
     module: nn.Module
-    losses: Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
+    loss_fn: Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
     config: TrainConfig
-    look: Callable[[nn.Module, int], dict] | None = None  # samples of the EMA and figures for the log
-    look_every: int = 1000  # steps between looks
+    evaluate: Callable[[nn.Module, int], dict] | None = None  # given the EMA and the step: samples, figures to log
+    evaluate_every: int = 1000  # steps
     blocks: tuple[type, ...] = ()  # types of modules that FSDP2 gathers one at a time
 
 
-def rate_share(step: int, config: TrainConfig) -> float:
+def lr_factor(step: int, config: TrainConfig) -> float:
     """Share of the peak rate at a step: linear warm-up, 1, then linear to zero over the last share ``decay``."""
     up = min(1.0, (step + 1) / max(1, config.warmup))
     down = min(1.0, (config.steps - step) / max(1.0, config.decay * config.steps))
@@ -59,7 +58,7 @@ def update_ema(ema: nn.Module, module: nn.Module, decay: float) -> None:
         kept.copy_(new)
 
 
-def answers_every(device: torch.device, config: TrainConfig) -> int:
+def sync_every(device: torch.device, config: TrainConfig) -> int:
     """Steps from one look at the numbers to the next: a GPU falls idle whenever the processor waits for its answer."""
     return 1 if device.type == "cpu" else config.log_every
 
@@ -88,57 +87,55 @@ def unpack_weights(tensors: dict[str, Tensor], module: nn.Module, ema: nn.Module
         raise CheckpointError(f"the saved training state does not fit this model: {str(error)[:300]}") from error
 
 
-def newest_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict] | None:
-    """The newer of a stage's two saved states; where that one is damaged, the other, with a warning."""
-    found, errors = [], []
-    for path in (folder / f"{name}.state{slot}.safetensors" for slot in (0, 1)):
-        if path.exists():
-            try:
-                found.append(load_tensors(path))
-            except CheckpointError as error:
-                errors.append(str(error))
-    if errors and not found:
-        raise CheckpointError(f"no saved state of {name} can be read: {'; '.join(errors)}")
-    for error in errors:
-        warnings.warn(f"{error}; going on from the state saved before it", stacklevel=2)
-    return max(found, key=lambda state: state[1]["step"], default=None)
+class TrainState:
+    """What a stage changes from step to step: weights, their EMA, what the optimisers remember, and some counts."""
 
-
-def append_metrics(path: Path, line: dict) -> None:
-    """Add one line of JSON to the metrics file."""
-    with open(path, "a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def truncate_metrics(path: Path, stage: str, step: int) -> None:
-    """Drop the lines that a resumed run will write again."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in lines if (r := json.loads(line))["stage"] != stage or r["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept))
-
-
-class Training:
-    """What a stage changes from step to step: weights, their EMA, and what the optimisers remember."""
-
-    def __init__(self, stage: Stage, ranks: Ranks, saved: dict[str, Tensor] | None = None):
-        self.stage, self.ranks, self.module = stage, ranks, stage.module
+    def __init__(self, stage: Stage, *, seed: int = 0, ranks: Ranks = ALONE, saved: tuple[dict, dict] | None = None):
+        self.stage, self.seed, self.ranks, self.module = stage, seed, ranks, stage.module
+        self.device = next(self.module.parameters()).device
+        tensors, counts = saved or ({}, START)
+        self.done, self.seconds, self.bad = counts["step"], counts["seconds"], counts["bad"]
+        ranks.check_same("the saved step", self.done, self.device)
         self.ema = copy.deepcopy(self.module).requires_grad_(False).eval()
         if saved:
-            unpack_weights(saved, self.module, self.ema)
-        self.shown = copy.deepcopy(self.ema) if ranks.sharded else self.ema  # whole, whatever becomes of the EMA
-        self.forward = spread(Losses(self.module, stage.losses), ranks, blocks=stage.blocks)
+            unpack_weights(tensors, self.module, self.ema)
+        self.whole_ema = copy.deepcopy(self.ema) if ranks.sharded else self.ema
+        self.forward = spread(Losses(self.module, stage.loss_fn), ranks, blocks=stage.blocks)
         if ranks.sharded:
             shard(self.ema, blocks=stage.blocks)
         self.optimisers = make_optimisers(self.module, stage.config)
         if saved:
-            unpack_optimisers(saved, self.optimisers)
+            unpack_optimisers(tensors, self.optimisers)
+
+    def step(self) -> dict[str, float] | None:
+        """Train one step. Returns losses and gradient norm, means over the ranks; None where nobody looks at them."""
+        started, config = time.perf_counter(), self.stage.config
+        set_rates(self.optimisers, lr_factor(self.done, config))
+        scalars = self.backward(step_generator(self.seed, self.stage.stream, self.done, self.device))
+        metrics = self.ranks.mean(scalars) if self.synced else None
+        if metrics:
+            finite = math.isfinite(metrics["norm"]) and math.isfinite(metrics["loss"])
+            self.bad = 0 if finite else self.bad + 1
+        if not self.bad:
+            self.update()
+        self.module.zero_grad()
+        if self.bad > BAD_STEPS:
+            message = f"not finite for {self.bad} steps up to {self.done}; lower lr={config.lr:g}"
+            raise TrainingError(f"{self.stage.name}: loss or gradient {message}")
+        self.done += 1
+        self.seconds += time.perf_counter() - started
+        return metrics
+
+    @property
+    def synced(self) -> bool:
+        """Whether the processor waits in the step under way for the device's numbers: on a CPU always."""
+        return (self.done + 1) % sync_every(self.device, self.stage.config) == 0
 
     def backward(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of this rank's rows, and the norm of the mean gradient over all rows, which is clipped."""
         config = self.stage.config
         try:
-            with autocast(generator.device):
+            with autocast(self.device):
                 losses = self.forward(generator)
             losses["loss"].backward()
         except RuntimeError as error:
@@ -147,25 +144,29 @@ class Training:
                 raise TrainingError(message) from error
             raise
         norm = full(nn.utils.clip_grad_norm_(self.module.parameters(), config.clip))
-        if answers_every(norm.device, config) > 1:  # nobody looks in time to skip this step
+        if sync_every(self.device, config) > 1:  # nobody looks in time to skip this step
             zero_where(~norm.isfinite(), [p.grad for p in self.module.parameters() if p.grad is not None])
         return losses | {"norm": norm}
 
-    def update(self, step: int) -> None:
+    def update(self) -> None:
         """Let the optimisers move the weights, and the EMA follow them."""
         for optimiser in self.optimisers:
             optimiser.step()
-        update_ema(self.ema, self.module, min(self.stage.config.ema, (1 + step) / (10 + step)))
+        update_ema(self.ema, self.module, min(self.stage.config.ema, (1 + self.done) / (10 + self.done)))
 
-    def state(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """All that must be saved, whole, on the first rank; all ranks must ask for it."""
         return whole(pack_state(self.module, self.ema, self.optimisers), keep=self.ranks.first)
 
-    def show(self) -> nn.Module:
+    def counts(self) -> dict:
+        """What must be saved besides."""
+        return {"step": self.done, "seconds": self.seconds, "bad": self.bad}
+
+    def ema_module(self) -> nn.Module:
         """The EMA as an ordinary module; all ranks must ask for it."""
         if self.ranks.sharded:
-            self.shown.load_state_dict(whole(self.ema.state_dict()))
-        return self.shown
+            self.whole_ema.load_state_dict(whole(self.ema.state_dict()))
+        return self.whole_ema
 
 
 def fit(
@@ -179,62 +180,41 @@ def fit(
 ) -> nn.Module:
     """Train a stage to its last step and return the EMA of its module, on every rank.
 
-    Saves to two files in turn, so that one whole state exists at any moment; they say nothing of ranks, so that
-    another number may go on. After ``deadline``, in seconds of time.monotonic, it saves and exits with status 0.
+    After ``deadline``, in seconds of time.monotonic, it saves and exits with status 0.
 
     Raises InputError where the ranks cannot share the batch; TrainingError where loss or gradient stay not finite, or
     memory runs out; CheckpointError where nothing saved can be read or written.
     """
-    config, device = stage.config, next(stage.module.parameters()).device
+    config = stage.config
     ranks.rows(config.batch)  # refuses a batch that cannot be shared, before anything else
-    tensors, meta = (resume and newest_state(folder, stage.name)) or (None, {"step": 0, "seconds": 0.0, "bad": 0})
-    first, seconds, bad = meta["step"], meta["seconds"], meta["bad"]
-    ranks.check_same("the saved step", first, device)
-    training = Training(stage, ranks, tensors)
-    if ranks.first:
-        truncate_metrics(folder / "metrics.jsonl", stage.name, first)
-
-    def log(line: dict) -> None:
-        if ranks.first:
-            append_metrics(folder / "metrics.jsonl", line | {"seconds": round(seconds, 2)})
-
-    def save(step: int) -> None:
-        state = training.state()
-        if ranks.first:
-            path = folder / f"{stage.name}.state{step // config.save_every % 2}.safetensors"
-            save_tensors(path, state, {"step": step, "seconds": seconds, "bad": bad})
-
-    steps, asks = range(first, config.steps), answers_every(device, config)
-    hidden = {} if ranks.first else {"disable": True}  # on the first rank TQDM_DISABLE decides
-    bar = tqdm(steps, initial=first, total=config.steps, desc=stage.name, mininterval=5, **hidden)
-    with Interrupt(deadline) as interrupt:
-        for step in bar:
-            started = time.perf_counter()
-            set_rates(training.optimisers, rate_share(step, config))
-            done, stop = step + 1, 0
-            numbers = training.backward(step_generator(seed, stage.stream, step, device))
-            if done % asks == 0:  # on a CPU always
-                scalars, stop = ranks.agree(numbers, interrupt.pending())
-                bad = 0 if math.isfinite(scalars["norm"]) and math.isfinite(scalars["loss"]) else bad + 1
-            if not bad:
-                training.update(step)
-            stage.module.zero_grad()
-            if bad > BAD_STEPS:
-                raise TrainingError(
-                    f"{stage.name}: loss or gradient not finite for {bad} steps up to {step}; lower lr={config.lr:g}"
-                )
-            seconds += time.perf_counter() - started
-            line = {"stage": stage.name, "step": done, "clips": done * config.batch}
-            if done % config.log_every == 0:
-                log(line | scalars)
-                bar.set_postfix(loss=f"{scalars['loss']:.4f}", refresh=False)
-            if stage.look and (done % stage.look_every == 0 or done == config.steps):
-                shown = training.show()
-                log(line | (stage.look(shown, done) if ranks.first else {}))
-            if ranks.world == 1:
-                stop = interrupt.pending()  # several stop at the next answer, when all have heard of it
-            if done % config.save_every == 0 or done == config.steps or stop:
-                save(done)
+    run = RunFolder(folder, writes=ranks.first)
+    state = TrainState(stage, seed=seed, ranks=ranks, saved=run.newest(stage.name) if resume else None)
+    run.drop_metrics(stage.name, after=state.done)
+    with Interrupt(deadline) as interrupt, progress(state) as bar:
+        while state.done < config.steps:
+            metrics = state.step()
+            bar.update()
+            line = {"stage": stage.name, "step": state.done, "clips": state.done * config.batch}
+            line["seconds"] = round(state.seconds, 2)
+            if state.done % config.log_every == 0:
+                run.log(line | metrics)
+                bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
+            last = state.done == config.steps
+            if stage.evaluate and (last or state.done % stage.evaluate_every == 0):
+                ema = state.ema_module()
+                run.log(line | (stage.evaluate(ema, state.done) if ranks.first else {}))
+            stop = interrupt.pending()
+            if ranks.world > 1:  # they stop together, at a step at which they speak to each other anyway
+                stop = ranks.largest(stop, state.device) if metrics else 0
+            if last or stop or state.done % config.save_every == 0:
+                run.save(stage.name, state.tensors(), state.counts())
             interrupt.act(stop)
         interrupt.act(interrupt.received)  # it came in the last step, and all is saved
-    return training.show()
+    return state.ema_module()
+
+
+def progress(state: TrainState) -> tqdm:
+    """A bar over all steps of a stage, on the first rank."""
+    hidden = {} if state.ranks.first else {"disable": True}  # on the first rank TQDM_DISABLE decides
+    total, name = state.stage.config.steps, state.stage.name
+    return tqdm(initial=state.done, total=total, desc=name, mininterval=5, **hidden)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-TRAINER = {"training", "optimiser", "guards", "distributed", "recipe", "cached"}
+TRAINER = {"training", "optimiser", "run_folder", "interrupt", "distributed", "recipe", "cached"}
 
 
 @pytest.mark.parametrize("module", ["pipeline", "evaluate", "compute", "seeds"])

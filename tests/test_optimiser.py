@@ -6,7 +6,8 @@ from sora_edu.config import COMPACT, TINY, TrainConfig
 from sora_edu.dit import TextToVideo, VideoDiTBlock
 from sora_edu.errors import CheckpointError
 from sora_edu.optimiser import hidden_matrices, make_optimisers, pack_optimisers, set_rates, unpack_optimisers
-from sora_edu.training import Stage, fit, newest_state
+from sora_edu.run_folder import RunFolder
+from sora_edu.training import Stage, fit
 from sora_edu.vae import VideoVAE
 
 BOTH = TrainConfig(steps=12, batch=8, lr=1e-2, muon_lr=2e-2, warmup=2, save_every=4, log_every=1, ema=0.9)
@@ -132,5 +133,5 @@ def test_a_run_with_muon_resumes_bit_by_bit(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(stage(stop=8), tmp_path / "cut")
     fit(stage(), tmp_path / "cut", resume=True)
-    whole, cut = (newest_state(tmp_path / name, "toy")[0] for name in ("whole", "cut"))
+    whole, cut = (RunFolder(tmp_path / name).newest("toy")[0] for name in ("whole", "cut"))
     assert whole.keys() == cut.keys() and all(torch.equal(whole[k], cut[k]) for k in whole)

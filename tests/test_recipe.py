@@ -10,9 +10,9 @@ from sora_edu.checkpoint import load_tensors
 from sora_edu.config import COMPACT, DiTConfig, TextConfig, VAEConfig
 from sora_edu.dit import TextToVideo
 from sora_edu.errors import CheckpointError, InputError, TrainingError
-from sora_edu.guards import locked
 from sora_edu.pipeline import Pipeline
 from sora_edu.recipe import choose_preset, train
+from sora_edu.run_folder import locked
 from sora_edu.scaling import count_parameters
 from sora_edu.tokenizer import Tokenizer
 from sora_edu.vae import VideoVAE
@@ -65,7 +65,7 @@ def test_stopped_in_either_stage_and_resumed_is_bit_exact(run, tmp_path, monkeyp
 
         def stop(which, *args, real=real, stage=stage, steps=steps, **options):
             if which.name == stage:
-                losses, calls = which.losses, []
+                losses, calls = which.loss_fn, []
 
                 def broken(module, generator):
                     calls.append(1)
@@ -73,7 +73,7 @@ def test_stopped_in_either_stage_and_resumed_is_bit_exact(run, tmp_path, monkeyp
                         raise KeyboardInterrupt
                     return losses(module, generator)
 
-                which = replace(which, losses=broken)
+                which = replace(which, loss_fn=broken)
             return real(which, *args, **options)
 
         monkeypatch.setattr(recipe, "fit", stop)
@@ -142,8 +142,8 @@ def test_a_step_asks_the_device_nothing(monkeypatch, tmp_path, pool, answer):
         return inner
 
     for name in ("backward", "update"):
-        monkeypatch.setattr(training.Training, name, watched(getattr(training.Training, name)))
-    monkeypatch.setattr(training, "answers_every", lambda device, config: 3)
+        monkeypatch.setattr(training.TrainState, name, watched(getattr(training.TrainState, name)))
+    monkeypatch.setattr(training, "sync_every", lambda device, config: 3)
     monkeypatch.setattr(recipe, "coin", lambda generator: 0.5)  # on a GPU a matter of the processor alone
     monkeypatch.setitem(config.PRESETS, "gpu", with_logs(replace(MINI, pool=pool), every=3))
     train("gpu", tmp_path, compile=False)

@@ -14,14 +14,11 @@ from sora_edu import training
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TrainConfig
 from sora_edu.errors import CheckpointError, InputError, TrainingError
-from sora_edu.guards import check_disk, locked
+from sora_edu.run_folder import RunFolder, check_disk, locked
 from sora_edu.training import (
     Stage,
-    append_metrics,
     fit,
-    newest_state,
-    rate_share,
-    truncate_metrics,
+    lr_factor,
     update_ema,
     zero_where,
 )
@@ -29,7 +26,7 @@ from sora_edu.training import (
 CONFIG = TrainConfig(steps=40, batch=8, lr=1e-2, warmup=5, save_every=4, log_every=1, ema=0.9)
 
 
-def stage(config: TrainConfig = CONFIG, losses=None, look=None) -> Stage:
+def stage(config: TrainConfig = CONFIG, loss_fn=None, evaluate=None) -> Stage:
     """Linear regression, the smallest thing that trains."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
@@ -38,7 +35,7 @@ def stage(config: TrainConfig = CONFIG, losses=None, look=None) -> Stage:
         x = torch.randn(config.batch, 6, generator=generator)
         return {"loss": (module(x) - x[:, :2]).square().mean()}
 
-    return Stage("toy", 1, module, losses or regression, config, look, 10)
+    return Stage("toy", 1, module, loss_fn or regression, config, evaluate, 10)
 
 
 def losses_of(folder) -> list:
@@ -47,7 +44,7 @@ def losses_of(folder) -> list:
 
 
 def newest(folder) -> dict:
-    return newest_state(folder, "toy")[0]
+    return RunFolder(folder).newest("toy")[0]
 
 
 def equal(a: dict, b: dict) -> bool:
@@ -88,14 +85,14 @@ def test_kill_9_at_any_point_and_resume_is_bit_exact(whole, tmp_path):
 
 
 def test_sigterm_saves_at_the_end_of_the_step_and_exits_143(whole, tmp_path):
-    def look(ema, step):
+    def evaluate(ema, step):
         os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
     with pytest.raises(SystemExit) as stopped:
-        fit(stage(look=look), tmp_path)
+        fit(stage(evaluate=evaluate), tmp_path)
     assert stopped.value.code == 143
-    assert newest_state(tmp_path, "toy")[1]["step"] == 10
+    assert RunFolder(tmp_path).newest("toy")[1]["step"] == 10
     fit(stage(), tmp_path, resume=True)
     assert equal(newest(tmp_path), newest(whole))
 
@@ -111,8 +108,8 @@ def test_ctrl_c_waits_for_the_end_of_the_step(whole, tmp_path):
         return {"loss": (module(x) - x[:, :2]).square().mean()}
 
     with pytest.raises(KeyboardInterrupt):
-        fit(stage(losses=losses), tmp_path)
-    assert newest_state(tmp_path, "toy")[1]["step"] == 7
+        fit(stage(loss_fn=losses), tmp_path)
+    assert RunFolder(tmp_path).newest("toy")[1]["step"] == 7
     fit(stage(), tmp_path, resume=True)
     assert equal(newest(tmp_path), newest(whole))
     assert signal.getsignal(signal.SIGINT) is before
@@ -122,7 +119,7 @@ def test_when_time_is_up_it_saves_and_exits_0_and_goes_on_bit_by_bit(whole, tmp_
     for step in (1, 2):
         with pytest.raises(SystemExit) as stopped:
             fit(stage(), tmp_path, resume=True, deadline=time.monotonic())
-        assert stopped.value.code == 0 and newest_state(tmp_path, "toy")[1]["step"] == step
+        assert stopped.value.code == 0 and RunFolder(tmp_path).newest("toy")[1]["step"] == step
     fit(stage(), tmp_path, resume=True, deadline=time.monotonic() + 1000)
     assert equal(newest(tmp_path), newest(whole)) and losses_of(tmp_path) == losses_of(whole)
 
@@ -132,7 +129,7 @@ def test_when_time_is_up_it_saves_and_exits_0_and_goes_on_bit_by_bit(whole, tmp_
 
 @pytest.fixture
 def seldom(monkeypatch):
-    monkeypatch.setattr(training, "answers_every", lambda device, config: config.log_every)
+    monkeypatch.setattr(training, "sync_every", lambda device, config: config.log_every)
     return replace(CONFIG, log_every=4)
 
 
@@ -207,7 +204,7 @@ def test_a_loss_that_stays_not_finite_stops_the_run_and_is_never_saved(tmp_path)
         return {"loss": (module(x) - x[:, :2]).square().mean() * (float("nan") if bad else 1)}
 
     with pytest.raises(TrainingError, match=r"not finite for 6 steps up to 13; lower lr=0.01"):
-        fit(stage(losses=losses), tmp_path)
+        fit(stage(loss_fn=losses), tmp_path)
     assert all(v.isfinite().all() for v in newest(tmp_path).values())
 
 
@@ -219,7 +216,7 @@ def test_a_few_bad_steps_are_skipped(tmp_path):
         x = torch.randn(8, 6, generator=generator)
         return {"loss": (module(x) - x[:, :2]).square().mean() * (float("inf") if len(calls) in (3, 4, 9) else 1)}
 
-    fit(stage(losses=losses), tmp_path)
+    fit(stage(loss_fn=losses), tmp_path)
     assert newest(tmp_path)["optimiser.adamw.0.step"] == 37
 
 
@@ -228,7 +225,7 @@ def test_out_of_memory_names_a_batch_that_is_smaller(tmp_path):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
 
     with pytest.raises(TrainingError, match="memory ran out at a batch of 8; try a batch of 4"):
-        fit(stage(losses=losses), tmp_path)
+        fit(stage(loss_fn=losses), tmp_path)
 
 
 def test_the_folder_is_locked_against_a_second_run_and_freed_by_a_kill(tmp_path):
@@ -260,9 +257,9 @@ def test_a_full_disk_is_refused_early(tmp_path):
     check_disk(tmp_path / "deep" / "run", 1)
 
 
-def test_rate_share_warms_up_holds_and_falls_to_zero():
+def test_lr_factor_warms_up_holds_and_falls_to_zero():
     config = TrainConfig(steps=100, batch=1, lr=0.1, warmup=10, decay=0.4)
-    rates = [rate_share(step, config) for step in range(101)]
+    rates = [lr_factor(step, config) for step in range(101)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == rates[59] == 1
     assert rates[80] == pytest.approx(0.5) and rates[100] == 0
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
@@ -276,12 +273,12 @@ def test_ema_closed_form():
 
 
 def test_a_cut_line_of_metrics_is_dropped(tmp_path):
-    path = tmp_path / "metrics.jsonl"
+    run, path = RunFolder(tmp_path), tmp_path / "metrics.jsonl"
     for step in (1, 2, 3):
-        append_metrics(path, {"stage": "toy", "step": step})
-    append_metrics(path, {"stage": "other", "step": 9})
+        run.log({"stage": "toy", "step": step})
+    run.log({"stage": "other", "step": 9})
     path.write_text(path.read_text() + '{"stage": "toy", "st')
-    truncate_metrics(path, "toy", 2)
+    run.drop_metrics("toy", after=2)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 9]
 
 

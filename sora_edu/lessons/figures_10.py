@@ -78,7 +78,7 @@ def show_directions(spectra: dict[str, Float[Tensor, "n"]], *, width: float = 5.
 class Live:
     """A picture that follows a training: its losses, and one prompt from the same noise at each look.
 
-    Give ``live.look`` to a Stage. The picture in the notebook is drawn again at each look; the last one stays.
+    Give ``live.evaluate`` to a Stage. The picture in the notebook is drawn again at each look; the last one stays.
     """
 
     def __init__(self, pipe: Pipeline, prompt: str, folder: Path, *, name: str, steps: int, seed: int = 0):
@@ -86,7 +86,7 @@ class Live:
         self.looks: dict[int, Video] = {}
         self.handle = None
 
-    def look(self, ema: nn.Module, step: int) -> dict:
+    def evaluate(self, ema: nn.Module, step: int) -> dict:
         """Draw the prompt with the average so far, and the picture anew; nothing goes into the log."""
         pipe = Pipeline(self.pipe.preset, self.pipe.vae, ema, self.pipe.tokenizer)
         self.looks[step] = pipe([self.prompt], steps=8, seed=self.seed)[:, :, ::4]

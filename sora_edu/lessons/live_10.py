@@ -4,22 +4,17 @@ import copy
 import time
 from dataclasses import replace
 
-from sora_edu.distributed import ALONE
-from sora_edu.seeds import step_generator
-from sora_edu.training import Stage, Training
+from sora_edu.training import Stage, TrainState
 
 REHEARSED = 4  # steps that are timed; the first also pays for what is set up once
 
 
 def seconds_a_step(stage: Stage) -> float:
     """The fastest of a few steps of a stage, in seconds; they train a copy, and the stage's module stays as it is."""
-    rehearsal = Training(replace(stage, module=copy.deepcopy(stage.module)), ALONE)
-    device, times = next(stage.module.parameters()).device, []
-    for step in range(REHEARSED):
+    rehearsal, times = TrainState(replace(stage, module=copy.deepcopy(stage.module))), []
+    for _ in range(REHEARSED):
         started = time.perf_counter()
-        rehearsal.backward(step_generator(0, stage.stream, step, device))
-        rehearsal.update(step)
-        rehearsal.module.zero_grad()
+        rehearsal.step()
         times.append(time.perf_counter() - started)
     return min(times[1:])
 

@@ -32,11 +32,11 @@ from sora_edu.dit import TextToVideo
 from sora_edu.errors import InputError
 from sora_edu.evaluate import prompts_of, rounded, shares_right
 from sora_edu.flow import interpolate, shift_times, velocity_target
-from sora_edu.guards import locked
 from sora_edu.media import to_uint8
 from sora_edu.pipeline import Pipeline
 from sora_edu.recipe import TRANSFORMER, captioned_losses
 from sora_edu.render import render
+from sora_edu.run_folder import locked
 from sora_edu.seeds import Stream, step_generator
 from sora_edu.shapes import Latent, Video
 from sora_edu.track import track
@@ -171,8 +171,8 @@ def run(name: str, material: Material, out: Path, *, base: int, n: int, n_last: 
         np.save(folder / f"strip_{step:06d}.npy", strip(material, plain))  # of the average, which came last
         return found
 
-    losses = captioned_losses(preset, material.latents, material.ids)
-    stage = Stage("dit", Stream.DIT, model, losses, config, see, 2 * base)
+    loss_fn = captioned_losses(preset, material.latents, material.ids)
+    stage = Stage("dit", Stream.DIT, model, loss_fn, config, see, 2 * base)
     fit(stage, folder, seed=material.seed, resume=True)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {

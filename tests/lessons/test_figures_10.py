@@ -77,7 +77,7 @@ def test_the_live_picture_follows_the_log_and_keeps_one_row_a_look(tmp_path, mon
         with open(tmp_path / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"stage": "dit", "step": step, "loss": 1 / step}) + "\n")
             file.write(json.dumps({"stage": "other", "step": step, "loss": 9}) + "\n")
-        assert live.look(torch.nn.Identity(), step) == {}
+        assert live.evaluate(torch.nn.Identity(), step) == {}
     assert list(live.looks) == [2, 4] and len(shown) == 2
     assert figures.read_losses(tmp_path, "dit") == [(2, 0.5), (4, 0.25)]
     assert shown[0].png() != shown[1].png()

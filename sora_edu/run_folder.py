@@ -1,0 +1,113 @@
+"""The folder of a run: one run at a time, room on the disk, metrics, and two saved states of each stage (lesson 10).
+
+Whatever becomes of a run, one whole state of each stage that had begun is in its folder.
+"""
+
+import contextlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from sora_edu.checkpoint import load_tensors, save_tensors
+from sora_edu.errors import CheckpointError, InputError, TrainingError
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder against a second run; the lock falls with the process, kill -9 included."""
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise TrainingError(f"{folder} is in use by another run; wait for it or choose another --out") from error
+    except OSError as error:
+        raise TrainingError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    """Refuse early where the disk cannot hold what a run writes; ``needed`` in bytes."""
+    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if (free := shutil.disk_usage(parent).free) < needed:
+        raise TrainingError(
+            f"{folder}: {free / 1e9:.2f} GB free, but the run writes about {needed / 1e9:.2f} GB; "
+            "free some or choose another --out"
+        )
+
+
+class RunFolder:
+    """What a run writes and reads again: lines of metrics, and two states of each stage.
+
+    The older of the two states is written over, so that one whole state exists at any moment. States say nothing of
+    ranks, so that another number may go on. All ranks read; with ``writes`` False nothing is written.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True):
+        self.path, self.writes = path, writes
+        self.newest_slot: dict[str, int] = {}  # of each stage: which of its two files holds the newest state
+
+    @contextlib.contextmanager
+    def claimed(self, *, resume: bool, needed: int) -> Iterator[None]:
+        """Hold the folder, after it was found to be free, or to be resumed, and the disk to have room.
+
+        needed: bytes that the run writes. Raises InputError where a run is there and ``resume`` is not asked for.
+        """
+        if not self.writes:  # the rank that writes holds it for all
+            yield
+            return
+        if not resume and any(self.path.glob("*.safetensors")):
+            raise InputError(f"{self.path} already holds a run; add --resume to go on with it, or choose another --out")
+        check_disk(self.path, needed)
+        with locked(self.path):
+            yield
+
+    def log(self, line: dict) -> None:
+        """Add one line of JSON to the metrics."""
+        if self.writes:
+            with open(self.path / "metrics.jsonl", "a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def drop_metrics(self, stage: str, *, after: int) -> None:
+        """Drop a stage's lines after a step, which a resumed run will write again."""
+        path = self.path / "metrics.jsonl"
+        if self.writes and path.exists():
+            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = [line for line in lines if (r := json.loads(line))["stage"] != stage or r["step"] <= after]
+            path.write_text("".join(line + "\n" for line in kept))
+
+    def save(self, stage: str, tensors: dict[str, Tensor], counts: dict) -> None:
+        """Save a state of a stage over the older of its two; ``counts`` has at least its "step"."""
+        if self.writes:
+            slot = 1 - self.newest_slot.get(stage, 1)
+            save_tensors(self._state(stage, slot), tensors, counts)
+            self.newest_slot[stage] = slot
+
+    def newest(self, stage: str) -> tuple[dict[str, Tensor], dict] | None:
+        """Tensors and counts of the newer of a stage's states; where it is damaged, the other, with a warning."""
+        found, errors = {}, []
+        for slot in (0, 1):
+            if self._state(stage, slot).exists():
+                try:
+                    found[slot] = load_tensors(self._state(stage, slot))
+                except CheckpointError as error:
+                    errors.append(str(error))
+        if errors and not found:
+            raise CheckpointError(f"no saved state of {stage} can be read: {'; '.join(errors)}")
+        for error in errors:
+            warnings.warn(f"{error}; going on from the state saved before it", stacklevel=2)
+        if not found:
+            return None
+        self.newest_slot[stage] = slot = max(found, key=lambda slot: found[slot][1]["step"])
+        return found[slot]
+
+    def _state(self, stage: str, slot: int) -> Path:
+        return self.path / f"{stage}.state{slot}.safetensors"

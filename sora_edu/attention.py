@@ -1,16 +1,17 @@
 """Attention: who may look at whom. Self- and cross-attention, full over spacetime, or first space and then time."""
 
-import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sora_edu.errors import InputError
-from sora_edu.positions import apply_rope
-from sora_edu.shapes import Grid, Tokens
+from sora_edu.positions import Rope, apply_rope
+from sora_edu.shapes import Grid, Tokens, head_width
 
 Heads = Float[Tensor, "b heads n dh"]
+Context = Float[Tensor, "b m dc"]  # what is looked at, such as the words of a prompt
+Mask = Bool[Tensor, "..."]  # True where looking is allowed; broadcast to b heads n m
 
 
 def attend(
@@ -18,8 +19,8 @@ def attend(
     k: Float[Tensor, "b heads m dh"],
     v: Float[Tensor, "b heads m dh"],
     *,
-    mask: Bool[Tensor, "..."] | None = None,
-) -> Float[Tensor, "b heads n dh"]:
+    mask: Mask | None = None,
+) -> Heads:
     """softmax(q k^T / sqrt(dh)) v (Vaswani et al. 1706.03762, eq 1); ``mask`` is True where looking is allowed.
 
     Short sequences on a CPU take the plain product: the fused kernel's bf16 backward is slower below 1,000 tokens.
@@ -32,40 +33,31 @@ def attend(
     return scores.softmax(-1).to(v.dtype) @ v
 
 
-class HeadNorm(nn.Module):
-    """RMS norm over a head's channels: bounds q . k, so that attention stays stable in bf16 (QK-norm, 2302.05442)."""
-
-    def __init__(self, head_dim: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(head_dim))
-
-    def forward(self, x: Heads) -> Heads:
-        return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), eps=1e-6)
-
-
-def apply_rotary(q: Heads, k: Heads, rope: tuple[Tensor, Tensor] | None) -> tuple[Heads, Heads]:
+def apply_rotary(q: Heads, k: Heads, rope: Rope | None) -> tuple[Heads, Heads]:
     """Turn queries and keys by their positions; None leaves them as they are."""
     return (q, k) if rope is None else (apply_rope(q, *rope), apply_rope(k, *rope))
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with fused qkv, QK-norm and optional rotary positions."""
+    """Multi-head self-attention with fused qkv, QK-norm and optional rotary positions.
+
+    QK-norm (2302.05442) bounds q . k, so that softmax stays soft while weights grow.
+    """
 
     def __init__(self, d: int, heads: int):
         super().__init__()
-        if d % heads:
-            raise InputError(
-                f"d={d} is not a multiple of heads={heads}; use d={max(1, d // heads) * heads} or other heads"
-            )
+        dh = head_width(d, heads)
         self.heads = heads
-        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
-        self.norm_q, self.norm_k = HeadNorm(d // heads), HeadNorm(d // heads)
+        self.qkv = nn.Linear(d, 3 * d)
+        self.out = nn.Linear(d, d)
+        self.norm_q = nn.RMSNorm(dh, eps=1e-6)
+        self.norm_k = nn.RMSNorm(dh, eps=1e-6)
 
-    def forward(
-        self, x: Tokens, *, rope: tuple[Tensor, Tensor] | None = None, mask: Bool[Tensor, "..."] | None = None
-    ) -> Tokens:
+    def forward(self, x: Tokens, *, rope: Rope | None = None, mask: Mask | None = None) -> Tokens:
         q, k, v = rearrange(self.qkv(x), "b n (three heads dh) -> three b heads n dh", three=3, heads=self.heads)
-        q, k = apply_rotary(self.norm_q(q), self.norm_k(k), rope)
+        q = self.norm_q(q.to(x.dtype))  # autocast made q and k bf16; the norm keeps to the precision of x
+        k = self.norm_k(k.to(x.dtype))
+        q, k = apply_rotary(q, k, rope)
         return self.out(rearrange(attend(q, k, v, mask=mask), "b heads n dh -> b n (heads dh)"))
 
 
@@ -74,21 +66,21 @@ class CrossAttention(nn.Module):
 
     def __init__(self, d: int, heads: int, d_context: int):
         super().__init__()
-        if d % heads:
-            raise InputError(
-                f"d={d} is not a multiple of heads={heads}; use d={max(1, d // heads) * heads} or other heads"
-            )
+        dh = head_width(d, heads)
         self.heads = heads
-        self.q, self.kv, self.out = nn.Linear(d, d), nn.Linear(d_context, 2 * d), nn.Linear(d, d)
-        self.norm_q, self.norm_k = HeadNorm(d // heads), HeadNorm(d // heads)
+        self.q = nn.Linear(d, d)
+        self.kv = nn.Linear(d_context, 2 * d)
+        self.out = nn.Linear(d, d)
+        self.norm_q = nn.RMSNorm(dh, eps=1e-6)
+        self.norm_k = nn.RMSNorm(dh, eps=1e-6)
 
-    def forward(
-        self, x: Tokens, context: Float[Tensor, "b m dc"], *, mask: Bool[Tensor, "b m"] | None = None
-    ) -> Tokens:
+    def forward(self, x: Tokens, context: Context, *, mask: Bool[Tensor, "b m"] | None = None) -> Tokens:
         q = rearrange(self.q(x), "b n (heads dh) -> b heads n dh", heads=self.heads)
         k, v = rearrange(self.kv(context), "b m (two heads dh) -> two b heads m dh", two=2, heads=self.heads)
-        mask = None if mask is None else mask[:, None, None]
-        y = attend(self.norm_q(q), self.norm_k(k), v, mask=mask)
+        mask = None if mask is None else mask[:, None, None]  # b 1 1 m
+        q = self.norm_q(q.to(x.dtype))
+        k = self.norm_k(k.to(x.dtype))
+        y = attend(q, k, v, mask=mask)
         return self.out(rearrange(y, "b heads n dh -> b n (heads dh)"))
 
 
@@ -97,7 +89,8 @@ class FactorisedAttention(nn.Module):
 
     def __init__(self, d: int, heads: int):
         super().__init__()
-        self.space, self.time = SelfAttention(d, heads), SelfAttention(d, heads)
+        self.space = SelfAttention(d, heads)
+        self.time = SelfAttention(d, heads)
 
     def forward(self, x: Tokens, *, grid: Grid) -> Tokens:
         nf, nh, nw = grid

@@ -20,6 +20,7 @@ from sora_edu.errors import CheckpointError
 FORMAT = "sora_edu/1"
 HEADER_LIMIT = 1 << 20  # bytes; the header of a real checkpoint takes a few tens of thousands
 FILE_LIMIT = 4 << 30  # bytes
+RENAMED = {".table": ".scale_shift_table"}  # ends of tensors' names in older files, and what they are now
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
 
 
@@ -103,9 +104,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
             f"{path} is damaged: its content does not fit its SHA-256; copy it again or restore it with git"
         )
     try:
-        return safetensors_torch.load(raw), {k: json.loads(v) for k, v in meta.items()}
+        return rename(safetensors_torch.load(raw)), {k: json.loads(v) for k, v in meta.items()}
     except (SafetensorError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; copy it again or restore it with git") from error
+
+
+def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of an older file under the names of this version."""
+    for old, new in RENAMED.items():
+        tensors = {name.removesuffix(old) + new if name.endswith(old) else name: x for name, x in tensors.items()}
+    return tensors
 
 
 def load_weights(

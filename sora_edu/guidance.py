@@ -8,8 +8,9 @@ from torch import Tensor
 
 from sora_edu.errors import InputError
 from sora_edu.flow import VelocityFn
+from sora_edu.text import TextState
 
-Text = Tensor | tuple[Tensor, ...]  # encoded captions, b first: one tensor, or several such as (embedding, mask)
+Text = Tensor | TextState  # encoded captions, b first: one tensor, or the text encoder's three
 TextVelocityFn = Callable[[Tensor, Tensor, Text], Tensor]  # (x_t: b ..., t: b, text: b ...) -> velocity: b ...
 
 
@@ -18,8 +19,8 @@ def null_like(text: Text, null_text: Text) -> Text:
 
     Raises InputError where the two are of different kinds, or their shapes differ in more than the batch.
     """
-    if isinstance(text, tuple) and isinstance(null_text, tuple) and len(text) == len(null_text):
-        return tuple(null_like(part, null) for part, null in zip(text, null_text, strict=True))
+    if isinstance(text, TextState) and isinstance(null_text, TextState):
+        return TextState(*map(null_like, text, null_text))
     if not isinstance(text, Tensor) or not isinstance(null_text, Tensor):
         raise InputError("text and null_text are not of one kind; encode both with the same text encoder")
     if text.shape[1:] != null_text.shape[1:] or null_text.shape[0] not in (1, text.shape[0]):
@@ -32,7 +33,7 @@ def stack_text(text: Text, null_text: Text) -> Text:
     """Put the prompts above the empty captions, ``b ...`` and ``b ...`` to ``2b ...``, in every tensor of the text."""
     if isinstance(text, Tensor):
         return torch.cat([text, null_text])
-    return tuple(torch.cat(pair) for pair in zip(text, null_text, strict=True))
+    return TextState(*map(torch.cat, zip(text, null_text, strict=True)))
 
 
 def guided(velocity_fn_with_text: TextVelocityFn, *, text: Text, null_text: Text, cfg_scale: float) -> VelocityFn:

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from sora_edu.attention import attend
 from sora_edu.dit import modulate, timestep_embedding
 from sora_edu.errors import InputError
+from sora_edu.layers import start_at_zero
 from sora_edu.patches import PatchEmbed, unpatchify
 from sora_edu.positions import sincos_nd
-from sora_edu.shapes import Image, Times, Tokens, check_divisible
+from sora_edu.shapes import Image, Times, Tokens, check_divisible, head_width
 
 DIT_SIZES = {  # depth, width, heads (DiT, table 1)
     "S": (12, 384, 6),
@@ -113,8 +114,10 @@ class PlainAttention(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
+        head_width(width, heads)  # refuses what does not divide
         self.heads = heads
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
 
     def forward(self, x: Tokens) -> Tokens:
         q, k, v = rearrange(self.qkv(x), "b n (three heads dh) -> three b heads n dh", three=3, heads=self.heads)
@@ -130,6 +133,8 @@ class DiTBlock(nn.Module):
     def __init__(self, width: int, heads: int, *, mlp_ratio: float = 4.0):
         super().__init__()
         hidden = int(mlp_ratio * width)
+        self.norm_1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm_2 = nn.LayerNorm(width, elementwise_affine=False)
         self.attention = PlainAttention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
         self.modulation = nn.Linear(width, 6 * width)
@@ -138,8 +143,8 @@ class DiTBlock(nn.Module):
     def forward(self, x: Tokens, c: Float[Tensor, "b d"]) -> Tokens:
         six = self.modulation(F.silu(c))[:, None].chunk(6, -1)  #                      b 1 d each
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = six
-        x = x + gate_1 * self.attention(modulate(x, shift_1, scale_1))  #              b n d
-        return x + gate_2 * self.mlp(modulate(x, shift_2, scale_2))  #                 b n d
+        x = x + gate_1 * self.attention(modulate(self.norm_1(x), shift_1, scale_1))  # b n d
+        return x + gate_2 * self.mlp(modulate(self.norm_2(x), shift_2, scale_2))  #    b n d
 
 
 class FinalLayer(nn.Module):
@@ -147,19 +152,15 @@ class FinalLayer(nn.Module):
 
     def __init__(self, width: int, patch_out: int):
         super().__init__()
-        self.modulation, self.head = nn.Linear(width, 2 * width), nn.Linear(width, patch_out)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(width, 2 * width)
+        self.head = nn.Linear(width, patch_out)
         start_at_zero(self.modulation)
         start_at_zero(self.head)
 
     def forward(self, x: Tokens, c: Float[Tensor, "b d"]) -> Float[Tensor, "b n out"]:
         shift, scale = self.modulation(F.silu(c))[:, None].chunk(2, -1)  #             b 1 d each
-        return self.head(modulate(x, shift, scale))  #                                 b n (ph pw c)
-
-
-def start_at_zero(layer: nn.Linear) -> None:
-    """Set weight and bias to zero."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+        return self.head(modulate(self.norm(x), shift, scale))  #                      b n (ph pw c)
 
 
 class ImageDiT(nn.Module):
@@ -172,10 +173,12 @@ class ImageDiT(nn.Module):
     def __init__(self, config: ImageDiTConfig | None = None):
         super().__init__()
         self.config = config = config or ImageDiTConfig()
-        d, p = config.width, config.patch
+        d = config.width
+        p = config.patch
         self.embed = PatchEmbed(config.channels, d, ph=p, pw=p)
         self.positions = nn.Parameter(sincos_nd(config.grid, d), requires_grad=False)
-        self.time, self.label = TimeEmbed(d), LabelEmbed(config.classes, d)
+        self.time = TimeEmbed(d)
+        self.label = LabelEmbed(config.classes, d)
         self.blocks = nn.ModuleList(DiTBlock(d, config.heads, mlp_ratio=config.mlp_ratio) for _ in range(config.depth))
         self.final = FinalLayer(d, p * p * config.channels_out)
 
@@ -186,5 +189,6 @@ class ImageDiT(nn.Module):
         c = self.time(t) + self.label(labels)  #                                       b d
         for block in self.blocks:
             x = block(x, c)  #                                                         b n d
-        x, p = self.final(x, c), self.config.patch  #                                  b n (ph pw out)
+        x = self.final(x, c)  #                                                        b n (ph pw out)
+        p = self.config.patch
         return unpatchify(x, grid=self.config.grid, ph=p, pw=p)  #                     b out h w

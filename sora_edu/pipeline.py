@@ -17,6 +17,7 @@ from sora_edu.prompts import check_prompt
 from sora_edu.sampling import Callback, euler
 from sora_edu.seeds import mixed_seed
 from sora_edu.shapes import Video, check_divisible
+from sora_edu.text import TextState
 from sora_edu.tokenizer import Tokenizer
 from sora_edu.vae import VideoVAE
 
@@ -95,8 +96,8 @@ class Pipeline:
         return vae.latent_shape(frames, height, width)
 
     @torch.no_grad()
-    def encode_text(self, prompts: list[str]) -> tuple[Tensor, ...]:
-        """Words as the transformer sees them: vectors, mask and mean (see ``text.TextState``)."""
+    def encode_text(self, prompts: list[str]) -> TextState:
+        """Words as the transformer sees them: vectors, mask and mean."""
         ids, mask = self.tokenizer.encode(prompts, max_tokens=self.preset.text.max_tokens)
         return self.model.text(ids.to(self.device), mask.to(self.device))
 
@@ -134,7 +135,7 @@ class Pipeline:
                 clips.append(self.vae.decode(z).float().clamp(-1, 1).cpu())
         return torch.cat(clips)
 
-    def velocity(self, x_t: Tensor, t: Tensor, text: tuple[Tensor, ...]) -> Tensor:
+    def velocity(self, x_t: Tensor, t: Tensor, text: TextState) -> Tensor:
         """The transformer's velocity, in the precision of x_t."""
         return self.model.dit(x_t, t, text).to(x_t.dtype)
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from sora_edu.errors import InputError
 
+Rope = tuple[Float[Tensor, "n half"], Float[Tensor, "n half"]]  # cos and sin of a head's angles, half = dh / 2
+
 
 def grid_positions(grid: tuple[int, ...], *, device=None) -> Float[Tensor, "n axes"]:
     """Integer coordinates of every token of a grid, the last axis fastest, as ``patchify`` orders them."""
@@ -45,7 +47,7 @@ def sincos_nd(grid: tuple[int, ...], d: int, *, theta: float = 10_000.0, device=
     return torch.cat(parts, -1)
 
 
-def rope_nd(grid: tuple[int, ...], head_dim: int, *, theta: float = 100.0, device=None) -> tuple[Tensor, Tensor]:
+def rope_nd(grid: tuple[int, ...], head_dim: int, *, theta: float = 100.0, device=None) -> Rope:
     """cos and sin, each (n, head_dim / 2), of the angles by which rotary embeddings turn pairs of channels.
 
     RoFormer (2104.09864, eq 15) in one dimension; here each axis of the grid turns its own share of the pairs.

@@ -29,6 +29,15 @@ def check_divisible(name: str, size: int, patch: int) -> int:
     raise InputError(f"{name}={size} is not a positive multiple of {patch}; use {fits}, or crop or pad to it")
 
 
+def head_width(d: int, heads: int) -> int:
+    """Return the channels of one attention head, ``d // heads``; raise InputError where it is not whole."""
+    if heads < 1:
+        raise InputError(f"heads={heads} share nothing among them; use at least 1")
+    if d % heads:
+        raise InputError(f"d={d} is not a multiple of heads={heads}; use d={max(1, d // heads) * heads} or other heads")
+    return d // heads
+
+
 def check_frames(frames: int, stride: int) -> int:
     """Return the latent frames ``1 + k`` of a causal VAE for ``1 + k * stride`` frames, or raise InputError."""
     if frames > 0 and (frames - 1) % stride == 0:

@@ -10,7 +10,7 @@ from torch import Tensor, nn, tensor
 
 from sora_edu.attention import SelfAttention
 from sora_edu.errors import InputError
-from sora_edu.positions import grid_positions
+from sora_edu.positions import Rope, grid_positions
 from sora_edu.shapes import Grid, Tokens
 
 Groups = Float[Tensor, "groups m d"]  # m tokens that look at each other, and at nobody else
@@ -109,7 +109,7 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.window, self.attention = window, SelfAttention(d, heads)
 
-    def forward(self, x: Tokens, *, grid: Grid, rope: tuple[Tensor, Tensor] | None = None) -> Tokens:
+    def forward(self, x: Tokens, *, grid: Grid, rope: Rope | None = None) -> Tokens:
         fit = {"grid": grid, "window": self.window}
         groups = cut_windows(x, **fit)  #                                                (b windows) m d
         if rope is not None:
@@ -127,7 +127,7 @@ class StridedAttention(nn.Module):
         super().__init__()
         self.stride, self.attention = stride, SelfAttention(d, heads)
 
-    def forward(self, x: Tokens, *, grid: Grid, rope: tuple[Tensor, Tensor] | None = None) -> Tokens:
+    def forward(self, x: Tokens, *, grid: Grid, rope: Rope | None = None) -> Tokens:
         fit = {"grid": grid, "stride": self.stride}
         groups = cut_strides(x, **fit)  #                                                (b strides) m d
         if rope is not None:

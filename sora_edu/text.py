@@ -1,14 +1,22 @@
 """The text encoder: a small bidirectional transformer over words, trained together with the model it steers."""
 
+from typing import NamedTuple
+
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sora_edu.attention import SelfAttention
 from sora_edu.config import TextConfig
-from sora_edu.positions import rope_nd
+from sora_edu.positions import Rope, rope_nd
+from sora_edu.shapes import Tokens
 
-# What the transformer is told of a prompt: a vector for each word, which words count, and their mean.
-TextState = tuple[Float[Tensor, "b l d"], Bool[Tensor, "b l"], Float[Tensor, "b d"]]
+
+class TextState(NamedTuple):
+    """What the transformer is told of a prompt."""
+
+    words: Float[Tensor, "b l dc"]  # a vector for each word
+    mask: Bool[Tensor, "b l"]  # which words count
+    pooled: Float[Tensor, "b dc"]  # their mean
 
 
 class TextBlock(nn.Module):
@@ -16,11 +24,12 @@ class TextBlock(nn.Module):
 
     def __init__(self, d: int, heads: int):
         super().__init__()
-        self.norm_1, self.norm_2 = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.norm_1 = nn.LayerNorm(d)
+        self.norm_2 = nn.LayerNorm(d)
         self.attention = SelfAttention(d, heads)
         self.mlp = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(approximate="tanh"), nn.Linear(4 * d, d))
 
-    def forward(self, x: Float[Tensor, "b l d"], rope, mask: Bool[Tensor, "b 1 1 l"]) -> Float[Tensor, "b l d"]:
+    def forward(self, x: Tokens, rope: Rope, mask: Bool[Tensor, "b 1 1 l"]) -> Tokens:
         x = x + self.attention(self.norm_1(x), rope=rope, mask=mask)
         return x + self.mlp(self.norm_2(x))
 
@@ -38,9 +47,9 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> TextState:
         rope = rope_nd((ids.shape[1],), self.config.width // self.config.heads, device=ids.device)
-        x = self.embed(ids)  #                                          b l d
+        x = self.embed(ids)  #                                          b l dc
         for block in self.blocks:
-            x = block(x, rope, mask[:, None, None])  #                  b l d
+            x = block(x, rope, mask[:, None, None])  #                  b l dc
         x = self.norm(x)
         share = mask[..., None] / mask.sum(1, keepdim=True)[..., None]
-        return x, mask, (x * share).sum(1)  #                           b l d, b l, b d
+        return TextState(x, mask, (x * share).sum(1))  #                b l dc, b l, b dc

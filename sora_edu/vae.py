@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sora_edu.config import VAEConfig
+from sora_edu.layers import start_at_zero
 from sora_edu.shapes import Latent, Video
 
 Features = Float[Tensor, "b channels frames h w"]  # of other width or length than what came in
@@ -46,8 +47,7 @@ class ResBlock(nn.Module):
         self.norm_space, self.norm_time = RMSNorm(channels), RMSNorm(channels)
         self.space = nn.Conv3d(channels, channels, (1, 3, 3), padding=(0, 1, 1))
         self.time = CausalConv(channels, channels)
-        nn.init.zeros_(self.time.conv.weight)
-        nn.init.zeros_(self.time.conv.bias)
+        start_at_zero(self.time.conv)
 
     def forward(self, x: Video) -> Video:
         y = self.space(F.silu(self.norm_space(x)))

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sora_edu.attention import CrossAttention, FactorisedAttention, HeadNorm, SelfAttention, attend
+from sora_edu.attention import CrossAttention, FactorisedAttention, SelfAttention, attend
 from sora_edu.errors import InputError
+from sora_edu.image_dit import PlainAttention
 from sora_edu.positions import rope_nd
 
 GRID = (2, 3, 5)  # nf nh nw, n = 30
@@ -56,8 +57,9 @@ def test_attend_never_looks_behind_the_mask():
     assert not torch.allclose(attend(q, changed_k, changed_v), attend(q, k, v))
 
 
-def test_head_norm_is_root_mean_square_one_times_its_weight():
-    norm, x = HeadNorm(8), 10 * randn(2, 3, 5, 8)
+@pytest.mark.parametrize("layer", [SelfAttention(24, 3), CrossAttention(24, 3, 7)])
+def test_a_normed_head_is_root_mean_square_one_times_its_weight(layer):
+    norm, x = layer.norm_q, 10 * randn(2, 3, 5, 8)
     torch.testing.assert_close(norm(x).square().mean(-1), torch.ones(2, 3, 5))
     norm.weight.data = torch.arange(8.0)
     torch.testing.assert_close(norm(x), x / x.square().mean(-1, keepdim=True).sqrt() * torch.arange(8.0))
@@ -177,7 +179,7 @@ def test_factorised_attention_looks_at_3072_pairs_where_full_attention_looks_at_
     assert (len(n) ** 2, pairs) == (16_384, 3_072)
 
 
-@pytest.mark.parametrize("make", [lambda d, h: SelfAttention(d, h), lambda d, h: CrossAttention(d, h, 4)])
+@pytest.mark.parametrize("make", [SelfAttention, lambda d, h: CrossAttention(d, h, 4), PlainAttention])
 def test_a_width_that_the_heads_do_not_divide_is_refused(make):
     with pytest.raises(InputError, match="d=10 is not a multiple of heads=4; use d=8"):
         make(10, 4)
@@ -186,3 +188,9 @@ def test_a_width_that_the_heads_do_not_divide_is_refused(make):
 def test_a_grid_of_another_size_than_the_tokens_is_refused():
     with pytest.raises(InputError, match=r"grid=\(2, 3, 4\) has 24 cells, but there are n=30 tokens; pass the grid"):
         FactorisedAttention(16, 2)(randn(1, 30, 16), grid=(2, 3, 4))
+
+
+@pytest.mark.parametrize("heads", [0, -2])
+def test_no_heads_are_refused(heads):
+    with pytest.raises(InputError, match=f"heads={heads} share nothing among them; use at least 1"):
+        SelfAttention(12, heads)

@@ -146,3 +146,11 @@ def test_missing_files_and_folders_are_named(tmp_path):
         load_tensors(tmp_path / "none.safetensors")
     with pytest.raises(CheckpointError, match="is a folder"):
         load_tensors(tmp_path)
+
+
+def test_older_files_are_read_under_todays_names(tmp_path):
+    older = {"ema.blocks.0.table": torch.zeros(6, 4), "table": torch.ones(1), "stable": torch.ones(2)}
+    save_tensors(tmp_path / "older.safetensors", older, {})
+    tensors, _ = load_tensors(tmp_path / "older.safetensors")
+    assert sorted(tensors) == ["ema.blocks.0.scale_shift_table", "stable", "table"]
+    assert torch.equal(tensors["ema.blocks.0.scale_shift_table"], older["ema.blocks.0.table"])

@@ -6,6 +6,7 @@ import torch
 from sora_edu.config import DiTConfig, TextConfig
 from sora_edu.dit import TextToVideo, VideoDiT, VideoDiTBlock, modulate, timestep_embedding
 from sora_edu.errors import InputError
+from sora_edu.text import TextState
 
 CONFIG = DiTConfig(channels=3, width=24, depth=2, heads=2, text_width=10)
 
@@ -13,7 +14,7 @@ CONFIG = DiTConfig(channels=3, width=24, depth=2, heads=2, text_width=10)
 def text(b: int = 2, l: int = 5):  # noqa: E741
     generator = torch.Generator().manual_seed(1)
     mask = torch.arange(l) < torch.tensor([[l], [l - 2]])[:b]
-    return torch.randn(b, l, 10, generator=generator), mask, torch.randn(b, 10, generator=generator)
+    return TextState(torch.randn(b, l, 10, generator=generator), mask, torch.randn(b, 10, generator=generator))
 
 
 @pytest.fixture
@@ -35,9 +36,8 @@ def test_any_grid_that_the_patch_divides(dit, shape):
 
 def test_a_new_block_is_the_identity():
     block, x = VideoDiTBlock(CONFIG), torch.randn(2, 6, 24)
-    words, mask, _ = text()
     rope = (torch.ones(6, 6), torch.zeros(6, 6))
-    torch.testing.assert_close(block(x, torch.zeros(2, 6, 24), words, mask, rope), x)
+    torch.testing.assert_close(block(x, torch.zeros(2, 6, 24), text(), rope), x)
 
 
 def test_a_new_model_predicts_zero_and_can_learn():
@@ -57,25 +57,25 @@ def test_gates_open_after_the_first_steps():
         optimiser.zero_grad()
         (dit(x, t, text()) - x).square().mean().backward()
         optimiser.step()
-    tables = torch.stack([block.table for block in dit.blocks])
+    tables = torch.stack([block.scale_shift_table for block in dit.blocks])
     assert tables[:, 2].any() and tables[:, 5].any() and dit.modulation.weight.any()
 
 
 def test_time_text_and_every_word_steer(dit):
     x, t, (words, mask, mean) = torch.randn(2, 3, 3, 4, 4), torch.tensor([0.3, 0.3]), text()
-    base = dit(x, t, (words, mask, mean))
-    assert (dit(x, t + 0.1, (words, mask, mean)) - base).abs().max() > 1e-4
-    assert (dit(x, t, (words, mask, mean + 1)) - base).abs().max() > 1e-4
+    base = dit(x, t, TextState(words, mask, mean))
+    assert (dit(x, t + 0.1, TextState(words, mask, mean)) - base).abs().max() > 1e-4
+    assert (dit(x, t, TextState(words, mask, mean + 1)) - base).abs().max() > 1e-4
     other = words.clone()
     other[:, 2] += 1
-    assert (dit(x, t, (other, mask, mean)) - base).abs().max() > 1e-4
+    assert (dit(x, t, TextState(other, mask, mean)) - base).abs().max() > 1e-4
 
 
 def test_masked_words_do_not_steer(dit):
     x, t, (words, mask, mean) = torch.randn(2, 3, 3, 4, 4), torch.tensor([0.3, 0.3]), text()
     other = words.clone()
     other[~mask] += 5
-    torch.testing.assert_close(dit(x, t, (other, mask, mean)), dit(x, t, (words, mask, mean)))
+    torch.testing.assert_close(dit(x, t, TextState(other, mask, mean)), dit(x, t, TextState(words, mask, mean)))
 
 
 def test_every_token_sees_every_other(dit):
@@ -102,10 +102,21 @@ def test_timestep_embedding_closed_form():
     torch.testing.assert_close(got, torch.tensor([[math.cos(a) for a in angles] + [math.sin(a) for a in angles]]))
 
 
-def test_modulate_is_layer_norm_then_scale_and_shift():
-    x, shift, scale = torch.randn(2, 3, 8), torch.randn(2, 1, 8), torch.randn(2, 1, 8)
-    norm = torch.nn.LayerNorm(8, elementwise_affine=False)
-    torch.testing.assert_close(modulate(x, shift, scale), norm(x) * (1 + scale) + shift)
+def test_modulate_scales_by_one_more_than_scale_and_then_shifts():
+    x, shift, scale = torch.tensor([[[2.0, 3.0]]]), torch.tensor([[[10.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
+    assert modulate(x, shift, scale).tolist() == [[[12.0, 6.0]]]
+
+
+def test_what_a_block_modulates_is_normed_first(dit):
+    block, x, rope = dit.blocks[0], torch.randn(2, 6, 24), (torch.ones(6, 6), torch.zeros(6, 6))
+    seen, heard = [], lambda module, given: seen.append(given[0])
+    for part in (block.attention, block.mlp):
+        part.register_forward_pre_hook(heard)
+    block.scale_shift_table.data.zero_()
+    block(100 * x + 7, torch.zeros(2, 6, 24), text(), rope)
+    for y in seen:  # neither shift nor scale: the norm alone
+        torch.testing.assert_close(y.mean(-1), torch.zeros(2, 6), atol=1e-4, rtol=0)
+        torch.testing.assert_close(y.var(-1, unbiased=False), torch.ones(2, 6), atol=1e-3, rtol=0)
 
 
 def test_text_and_transformer_learn_together():

@@ -7,6 +7,7 @@ import torch
 
 from sora_edu.errors import InputError
 from sora_edu.guidance import guided
+from sora_edu.text import TextState
 
 X_T, T = torch.randn(3, 2, 1, 4, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0.2, 0.5, 0.9])
 TEXT = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(1))
@@ -21,7 +22,7 @@ class Model:
 
     def __call__(self, x_t, t, text):
         self.batches.append(x_t.shape[0])
-        embedding = text[0] * text[1].unsqueeze(-1) if isinstance(text, tuple) else text
+        embedding = text.words * text.mask.unsqueeze(-1) if isinstance(text, TextState) else text
         summary = (embedding.square().mean((1, 2)) + t).view(-1, 1, 1, 1, 1)
         return torch.sin(x_t * summary) + summary
 
@@ -59,12 +60,12 @@ def test_the_shortcut_at_scale_1_agrees_with_its_neighbours(cfg_scale):
 
 
 def test_text_of_several_tensors_travels_together():
-    mask = torch.tensor([[1.0] * 6, [1.0] * 4 + [0.0] * 2, [1.0] + [0.0] * 5])
-    null_mask = torch.tensor([[1.0] + [0.0] * 5])
+    text = TextState(TEXT, torch.arange(6) < torch.tensor([[6], [4], [1]]), TEXT.mean(1))
+    null_text = TextState(NULL + 1, torch.arange(6)[None] < 1, NULL[:, 0])
     model = Model()
-    velocity = guided(model, text=(TEXT, mask), null_text=(NULL, null_mask), cfg_scale=3.0)(X_T, T)
-    cond = Model()(X_T, T, (TEXT, mask))
-    uncond = Model()(X_T, T, (NULL.expand(3, -1, -1), null_mask.expand(3, -1)))
+    velocity = guided(model, text=text, null_text=null_text, cfg_scale=3.0)(X_T, T)
+    cond = Model()(X_T, T, text)
+    uncond = Model()(X_T, T, TextState(*(part.expand(3, *part.shape[1:]) for part in null_text)))
     torch.testing.assert_close(velocity, uncond + 3 * (cond - uncond))
 
 
@@ -89,4 +90,4 @@ def test_a_null_caption_of_another_shape_is_refused(null):
 
 def test_texts_of_two_kinds_are_refused():
     with pytest.raises(InputError, match="not of one kind"):
-        guided(Model(), text=(TEXT, TEXT), null_text=NULL, cfg_scale=3.0)
+        guided(Model(), text=TextState(TEXT, TEXT[..., 0] > 0, TEXT[:, 0]), null_text=NULL, cfg_scale=3.0)

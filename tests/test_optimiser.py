@@ -52,7 +52,7 @@ def test_hidden_matrices_are_the_linear_weights_of_the_blocks_and_nothing_else()
     with torch.device("meta"):
         model = TextToVideo(TINY.dit, TINY.text, 50)
         blocks = [module for module in model.modules() if isinstance(module, VideoDiTBlock)]
-        tables = {id(block.table) for block in blocks}
+        tables = {id(block.scale_shift_table) for block in blocks}
         chosen = {id(p) for p in hidden_matrices(model)}
         assert chosen and not chosen & (tables | {id(model.dit.head.weight), id(model.dit.embed.weight)})
         assert hidden_matrices(VideoVAE(TINY.vae)) == []

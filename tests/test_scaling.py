@@ -14,6 +14,7 @@ from sora_edu.scaling import (
     measure_macs,
     parameters_by_part,
 )
+from sora_edu.text import TextState
 
 PUBLISHED = {  # DiT, table 4: GMACs (there "Gflops")
     **{"S/8": 0.36, "S/4": 1.41, "S/2": 6.06, "B/8": 1.42, "B/4": 5.56, "B/2": 23.01},
@@ -98,7 +99,9 @@ def test_closed_form_equals_the_count_on_the_meta_device(name, patch):
 )
 def test_closed_form_equals_the_video_model(config, shape, words):
     model = VideoDiT(config)
-    text = (torch.zeros(1, words, config.text_width), torch.ones(1, words) > 0, torch.zeros(1, config.text_width))
+    text = TextState(
+        torch.zeros(1, words, config.text_width), torch.ones(1, words) > 0, torch.zeros(1, config.text_width)
+    )
     x = torch.zeros(1, config.channels, *shape)
     assert sum(parameters_by_part(config).values()) == count_parameters(model)
     assert measure_macs(model, x, torch.zeros(1), text) == count_macs(model, model.grid(x), words=words)

@@ -11,6 +11,7 @@ from sora_edu.bench.linear import swap_linear
 from sora_edu.config import DiTConfig
 from sora_edu.dit import VideoDiT
 from sora_edu.image_dit import ImageDiT, ImageDiTConfig
+from sora_edu.positions import Rope
 from sora_edu.shapes import Grid, Latent, Times
 from sora_edu.text import TextState
 
@@ -78,7 +79,7 @@ class ClassDiT(nn.Module):
     def forward(self, x_t: Latent, t: Times, labels: Tensor) -> Latent:
         pooled = self.label(labels)
         words = pooled[:, None]  #                                  b 1 d: never looked at
-        return self.dit(x_t, t, (words, torch.ones_like(words[..., 0], dtype=torch.bool), pooled))
+        return self.dit(x_t, t, TextState(words, torch.ones_like(words[..., 0], dtype=torch.bool), pooled))
 
 
 def awake(module: nn.Module) -> nn.Module:
@@ -134,7 +135,7 @@ def labels_like(x: Tensor) -> Tensor:
 def make_text(size: Size, batch: int, device: torch.device) -> TextState:
     """Encoded captions that are not there: noise of the right shape, all words valid."""
     words = torch.randn(batch, size.words, size.text_width, device=device)
-    return words, torch.ones(batch, size.words, dtype=torch.bool, device=device), words.mean(1)
+    return TextState(words, torch.ones(batch, size.words, dtype=torch.bool, device=device), words.mean(1))
 
 
 @contextlib.contextmanager
@@ -152,7 +153,7 @@ class OnGrid(nn.Module):
         super().__init__()
         self.attention, self.grid = attention, grid
 
-    def forward(self, x: Tensor, *, rope: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, *, rope: Rope | None = None) -> Tensor:
         return self.attention(x, grid=self.grid, rope=rope)
 
 

@@ -110,7 +110,7 @@ def ltx(size: Size) -> Model:
     def velocity(module, x_t, t, text):
         tokens = rearrange(x_t, "b c f (h ph) (w pw) -> b (f h w) (c ph pw)", ph=2, pw=2)
         tokens = module(
-            tokens, text[0], 1000 * t, text[1], num_frames=nf, height=nh, width=nw, return_dict=False
+            tokens, text.words, 1000 * t, text.mask, num_frames=nf, height=nh, width=nw, return_dict=False
         )[0]  # fmt: skip
         return rearrange(tokens, "b (f h w) (c ph pw) -> b c f (h ph) (w pw)", f=nf, h=nh, w=nw, ph=2, pw=2)
 
@@ -126,7 +126,7 @@ def wan(size: Size) -> Model:
     )  # fmt: skip
 
     def velocity(module, x_t, t, text):
-        return module(x_t, 1000 * t, text[0], return_dict=False)[0]
+        return module(x_t, 1000 * t, text.words, return_dict=False)[0]
 
     return Model(module, velocity, list(module.blocks))
 
@@ -142,7 +142,7 @@ def cogvideox(size: Size) -> Model:
     )  # fmt: skip
 
     def velocity(module, x_t, t, text):
-        return module(x_t.transpose(1, 2), text[0], 1000 * t, return_dict=False)[0].transpose(1, 2)
+        return module(x_t.transpose(1, 2), text.words, 1000 * t, return_dict=False)[0].transpose(1, 2)
 
     return Model(module, velocity, list(module.transformer_blocks))
 
@@ -158,7 +158,7 @@ def latte(size: Size) -> Model:
     )  # fmt: skip
 
     def velocity(module, x_t, t, text):
-        return module(x_t, 1000 * t, text[0], return_dict=False)[0]
+        return module(x_t, 1000 * t, text.words, return_dict=False)[0]
 
     return Model(module, velocity, [*module.transformer_blocks, *module.temporal_transformer_blocks])
 
@@ -172,4 +172,4 @@ def unet_3d(size: Size) -> Model:
         dim = min(range(8, 129, 8), key=lambda dim: abs(count_parameters(Unet3D(dim, **rest)) - goal))
     module = Unet3D(dim, **rest)
     blocks = [part for part in module.modules() if type(part).__name__ == "ResnetBlock"]
-    return Model(module, lambda module, x_t, t, text: module(x_t, 1000 * t, cond=text[2]), blocks)
+    return Model(module, lambda module, x_t, t, text: module(x_t, 1000 * t, cond=text.pooled), blocks)

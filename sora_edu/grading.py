@@ -1,6 +1,6 @@
 """Exercise checks: a check looks at values and tells a wrong answer which misconception it shows.
 
-The checks of a lesson live in ``checks_NN.py``; they are built from the three functions at the end of this module.
+The checks of a lesson live in ``checks_NN.py``, built from ``check_number``, ``check_array`` and ``check_function``.
 A check prints its verdict, and is true where the answer is right, so ``assert checks.tokens(n)`` works too.
 """
 
@@ -71,7 +71,8 @@ class Result:
         return f"{self.verdict}: {self.text}" if self.message else self.verdict
 
     def _repr_html_(self) -> str:
-        colour, why = COLOURS[self.verdict], f": {html.escape(self.text)}" if self.message else ""
+        colour = COLOURS[self.verdict]
+        why = f": {html.escape(self.text)}" if self.message else ""
         return f'<div style="border-left:4px solid {colour};padding-left:8px"><b>{self.verdict}</b>{why}</div>'
 
 

@@ -36,7 +36,8 @@ class Picture(Figure):
         self.draw_without_rendering()
         self.set_layout_engine("none")  # or a second drawing would move things by a pixel
         self.set_dpi(DPI)
-        canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
+        canvas = FigureCanvasAgg(self)
+        buffer = io.BytesIO()
         canvas.draw()
         picture = Pillow.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         picture = picture.quantize(256, Pillow.Quantize.MAXCOVERAGE, kmeans=1, dither=Pillow.Dither.NONE)
@@ -177,7 +178,8 @@ class Clip:
     """A moving picture in a notebook: an animated PNG, exact and small."""
 
     def __init__(self, png: bytes, title: str):
-        self._png, self._title = png, title
+        self._png = png
+        self._title = title
 
     def png(self) -> bytes:
         """The animation as it is kept in a file."""

@@ -15,10 +15,11 @@ from sora_edu.plotting import Picture
 
 
 class Interactive:
-    """A widget together with the picture that stands for it where no kernel runs."""
+    """A widget together with the picture that is shown in its place where no kernel runs."""
 
     def __init__(self, widget: ipywidgets.Widget, static: object):
-        self.widget, self.static = widget, static
+        self.widget = widget
+        self.static = static
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         still = self.static._repr_mimebundle_()

@@ -42,7 +42,8 @@ def slips(role_sentences: object, author_sentences: object, share: object) -> Re
             Wrong(1, "the roles must differ, but any author may give any of them."),
         ],
     )
-    value, expected = as_number(share), 100 * SENTENCES / DRAWS
+    value = as_number(share)
+    expected = 100 * SENTENCES / DRAWS
     if value is not None and abs(value - expected / 100) < 1e-4:
         value = expected  # a fraction, or a share written in per cent: both are right
     third = check_number(
@@ -142,7 +143,7 @@ def order(answer: object) -> Result:
     if missing := [part for part in PARTS if part not in parts]:
         return wrong(f"{missing[0]} is missing; eight of the nine parts are used.")
     if len(parts) > len(PARTS):
-        return wrong("A part stands there twice. The VideoDiT runs many times, but write it once.")
+        return wrong("A part is there twice. The VideoDiT runs many times, but write it once.")
     for earlier, later, message, number in BEFORE:
         if parts.index(earlier) > parts.index(later):
             return wrong(message, number)

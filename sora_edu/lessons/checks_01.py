@@ -59,8 +59,8 @@ def row_coverage(function: object) -> Result:
         function,
         covered,
         [(2.7, 5.4, 9), (0.4, 3.1, 6), (3.7, 10.2, 12)],
-        why="A pixel at the edge takes the share of the object that lies inside it, so no part of a move is lost.",
-        hint="Pixel i reaches from i to i + 1. How much of that lies between left and right? Never below 0 or above 1.",
+        why="A pixel at the edge takes the share of it that the object covers, so no part of a move is lost.",
+        hint="Pixel i reaches from i to i + 1. How much of that is between left and right? Never below 0 or above 1.",
         wrongs=[
             Wrong(hard, "That only asks if a pixel's middle is inside: the hard edge, rounded to whole pixels, jumps."),
             Wrong(
@@ -81,7 +81,8 @@ WOBBLE = 0.05  # units of noise, at most, on each hidden height
 
 def height_paths() -> list[tuple[Tensor, str]]:
     """Heights (y, down, one a tick) of things that fall and that move down, over the same distances, with noise."""
-    ticks, generator = torch.arange(17, dtype=torch.float64), torch.Generator().manual_seed(11)
+    ticks = torch.arange(17, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(11)
     paths = []
     for index, (start, drop, name) in enumerate([
         (4, 12, "falls"), (7, 12, "moves down"), (6, 21, "moves down"), (3, 9, "falls"),
@@ -108,7 +109,8 @@ def falls_or_moves_down(function: object) -> Result:
     """A function that names the motion of heights ``y`` (a tensor, down, one a tick): "falls" or "moves down"."""
     if (refusal := not_a_function(function, "a function of the heights y")) is not None:
         return refusal
-    answers, paths = [], height_paths()
+    answers = []
+    paths = height_paths()
     for y, _ in paths:
         value = call_answer(function, [y], "on 17 heights it")
         if isinstance(value, Result):

@@ -47,7 +47,8 @@ def attend_by_hand(function: object) -> Result:
     """A function ``(q, k, v, mask)`` that is scaled dot-product attention; mask is None, or True where one may look."""
     q, k, v = randn(2, 3, 5, 8), randn(2, 3, 7, 8, seed=1), randn(2, 3, 7, 8, seed=2)
     mask = randn(5, 7, seed=3) > 0
-    mask[:, 0], mask[:, 1] = True, False  # everybody may look at somebody, and not at all
+    mask[:, 0] = True  # every query may look at some key
+    mask[:, 1] = False  # and none at all of them
     square = randn(1, 2, 6, 4, seed=4), randn(1, 2, 6, 4, seed=5), randn(1, 2, 6, 4, seed=6)
     return check_function(
         function,
@@ -132,7 +133,8 @@ def halves(sign: float = 1.0, frequencies: bool = True) -> Callable:
 
 def neighbours(x: Tensor, position: int, frequency: Tensor) -> Tensor:
     """The pairs (0, 1), (2, 3), ... turned: as good, but other pairs."""
-    angle, (a, b) = position * frequency, x.view(-1, 2).T
+    angle = position * frequency
+    a, b = x.view(-1, 2).T
     return torch.stack((a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()), -1).flatten()
 
 
@@ -144,13 +146,14 @@ def added(x: Tensor, position: int, frequency: Tensor) -> Tensor:
 
 def unmixed(x: Tensor, position: int, frequency: Tensor) -> Tensor:
     """One half times the cosines, the other times the sines."""
-    angle, (a, b) = position * frequency, x.chunk(2)
+    angle = position * frequency
+    a, b = x.chunk(2)
     return torch.cat((a * angle.cos(), b * angle.sin()))
 
 
 @once_answered
 def turned(turn: object, partner: object) -> Result:
-    """A function ``(x, position, frequency)`` that turns pairs, and where the key must stand for an equal score."""
+    """A function ``(x, position, frequency)`` that turns pairs, and the place of the key that gives an equal score."""
     frequency = 100.0 ** (-torch.arange(4) / 4)
     first = check_function(
         turn,
@@ -163,7 +166,7 @@ def turned(turn: object, partner: object) -> Result:
             Wrong(halves(frequencies=False), "each pair has its own frequency: position * frequency."),
             Wrong(neighbours, "a rotary embedding as well, but of the pairs (0, 1), (2, 3); here (i, i + dh/2)."),
             Wrong(added, "nothing is added; pairs are turned, so that the length stays."),
-            Wrong(lambda x, position, frequency: x, "that leaves x as it is, whatever its place."),
+            Wrong(lambda x, position, frequency: x, "that leaves x as it is, at every place."),
             Wrong(unmixed, "a rotation mixes the two halves: a cos - b sin, then a sin + b cos."),
         ],
         tolerance=1e-4,
@@ -175,7 +178,7 @@ def turned(turn: object, partner: object) -> Result:
         hint="The score depends on the displacement k - q alone, which was 7 - 3.",
         wrongs=[
             Wrong(7, "the key's place alone does not fix the score; keep the displacement 7 - 3 = 4."),
-            Wrong(16, "the key stands 4 AFTER the query; the other side is another displacement, -4."),
+            Wrong(16, "the key is 4 places AFTER the query; the other side is another displacement, -4."),
             Wrong(20 * 7 / 3, "the difference counts, not the ratio."),
             Wrong(4, "4 is the displacement; the key's place is 20 + 4."),
             Wrong(20, "at the query's own place the displacement is 0, and it was 4."),
@@ -268,7 +271,7 @@ def growth(fit_exponent: object, longer: object) -> Result:
         hint="log cost = log c + p log n, so p is the slope of log cost over log n.",
         wrongs=[
             Wrong(lambda n, cost: slope(n, cost), "the slope of cost over n; take logarithms of both first."),
-            Wrong(lambda n, cost: 1.0, "an exponent of 1, whatever the costs, takes the answer for granted.", 7),
+            Wrong(lambda n, cost: 1.0, "an exponent of 1 for all costs takes the answer for granted.", 7),
             Wrong(lambda n, cost: slope(logs(cost), logs(n)), "upside down: log cost over log n."),
             Wrong(lambda n, cost: math.log(cost[-1]) / math.log(n[-1]), "the factor c is still in it."),
             Wrong(lambda n, cost: slope(n, logs(cost)), "only cost is in logarithms; take those of n too."),
@@ -307,7 +310,7 @@ def share(function: object) -> Result:
         function,
         lambda n, d: n / (6 * d),
         [(80, 192), (1536, 256), (5000, 64)],
-        why="2 n n d over 12 n d d is n / (6 d): they are equal at n = 6 d, whatever the number of heads.",
+        why="2 n n d over 12 n d d is n / (6 d): they are equal at n = 6 d, for any number of heads.",
         hint="Scores and mixtures take n * n * d each; a block has 12 d * d weights, and each token meets all.",
         wrongs=[
             Wrong(lambda n, d: n / (12 * d), "There are two products of n * n * d: q with k, and the weights with v."),

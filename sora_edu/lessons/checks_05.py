@@ -115,7 +115,7 @@ def kl(function: object) -> Result:
             ),
             Wrong(
                 half(lambda m, v: m**2 + (v / 2).exp() - 1 - v),
-                "The standard deviation stands where the variance belongs: var = exp(logvar).",
+                "That is the standard deviation where the variance belongs: var = exp(logvar).",
             ),
             Wrong(
                 half(lambda m, v: m**2 + v.exp() - v),

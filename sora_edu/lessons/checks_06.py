@@ -188,7 +188,7 @@ def equal_steps(linear_step: object, cosine_step: object) -> Result:
 
 @once_answered
 def last_step(factor: object, distance: object) -> Result:
-    """x_0's factor in x_1000 (linear), and how many standard deviations apart from 0 a white picture's mean lies."""
+    """x_0's factor in x_1000 (linear), and how many standard deviations a white picture's mean is from 0."""
     alpha_bar_s = LINEAR[-1].item()
     root = alpha_bar_s**0.5
     first = check_number(

@@ -119,7 +119,7 @@ def one_answer(guess: object, loss_left: object) -> Result:
         hint="Try a few numbers; sum the four squared errors of each.",
         wrongs=[
             Wrong(1, "1 is the commonest answer, but it misses the 5 by 4, and squares punish that: loss 4."),
-            Wrong(3, "3 is half way between the two, but three pairs pull from one side: loss 4."),
+            Wrong(3, "3 is in the middle between the two, but three pairs pull from one side: loss 4."),
             Wrong(5, "5 is right for one pair in four, and misses the other three by 4: loss 12."),
         ],
     )
@@ -195,7 +195,7 @@ def stale(velocity_fn: Callable, noise: Tensor, times: Tensor) -> Tensor:
 
 
 def even(velocity_fn: Callable, noise: Tensor, times: Tensor) -> Tensor:
-    """Take steps of one length, whatever the times say."""
+    """Take steps of one length, without a look at the times."""
     n = len(times) - 1
     return walk(lambda v, x, t, t_next: x - v(x, t) / n)(velocity_fn, noise, times)
 
@@ -307,7 +307,7 @@ def steps_and_quality(one_step: object, share: object, euler_factor: object, heu
         hint="Noise alone says nothing about x_0, so what is the best single guess of it?",
         wrongs=[
             Wrong([0, 0], "that is the commoner point, but the best guess is the mean of all data.", 12),
-            Wrong([2, 1], "half way, but three quarters of the data pull to the other side.", 12),
+            Wrong([2, 1], "that is the middle, but three quarters of the data pull to the other side.", 12),
             Wrong([4, 2], "from pure noise nothing tells which point it will be; the guess is the mean.", 12),
             Wrong([3, 1.5], "the weights are the wrong way round: three quarters lie at (0, 0)."),
             Wrong([0.5, 1], "x and y are swapped."),
@@ -378,7 +378,7 @@ def loss_and_samples(function: object, better: object) -> Result:
             Wrong(lambda e, t: [e * (t / (1 - t)) ** 2, e / (1 - t) ** 2], f"1 - t and t are swapped. {TURNED}", 14),
             Wrong(
                 lambda e, t: [e * (t / (1 - t)) ** 2, e * t**2],
-                "Upside down: that is the way from eps or velocity back to x_0.",
+                "Upside down: these factors lead from eps or velocity back to x_0.",
             ),
             Wrong(lambda e, t: [e / t**2, e * ((1 - t) / t) ** 2], "Both are right, in the other order: eps first."),
         ],
@@ -389,7 +389,7 @@ def loss_and_samples(function: object, better: object) -> Result:
     if said in ("a", "net a"):
         return wrong("0.2 against 1.4 looks clear, but they measure different things in different units.", 15)
     if said in ("b", "net b"):
-        return wrong("A higher loss is no virtue either: the two numbers measure different things.", 15)
+        return wrong("A higher loss is not better either: the two numbers measure different things.", 15)
     if any(word in said for word in ("cannot", "can't", "neither", "unknown", "not tell", "nobody")):
         return right("One prediction, two losses; so losses of different targets, weights or data rank nothing.")
     return wrong(f"got {better!r}; answer 'A', 'B' or 'cannot tell'")

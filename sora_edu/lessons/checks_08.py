@@ -59,7 +59,8 @@ def variant(fault: str = "", order: tuple[int, ...] = (0, 1, 2, 3, 4, 5)) -> Cal
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = (s[i] for i in order)
         if fault == "gate":
             gate_1, gate_2 = 1.0, 1.0
-        one, keep = float(fault != "one"), float(fault != "residual")
+        one = float(fault != "one")
+        keep = float(fault != "residual")
         first = x if fault == "norm" else norm(x)
         scale = {"width": x.shape[-1] ** -0.5, "scores": 1.0}.get(fault)
         y = attention(first * (one + scale_1) + shift_1, w, 1 if fault == "heads" else heads, scale=scale)
@@ -73,7 +74,8 @@ def variant(fault: str = "", order: tuple[int, ...] = (0, 1, 2, 3, 4, 5)) -> Cal
 
 def block_cases() -> list[tuple]:
     """Random tokens, steering and weights: no gate is zero any more."""
-    generator, cases = torch.Generator().manual_seed(8), []
+    generator = torch.Generator().manual_seed(8)
+    cases = []
     for b, n, d, heads in ((2, 5, 12, 3), (3, 4, 16, 2)):
         w = {k: torch.randn(v.shape, generator=generator) * 0.4 for k, v in DiTBlock(d, heads).state_dict().items()}
         x, c = (torch.randn(size, generator=generator) for size in ((b, n, d), (b, d)))

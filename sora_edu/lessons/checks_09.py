@@ -79,7 +79,8 @@ def drop_captions(function: object) -> Result:
     for seed, (b, length), share in ((3, (7, 5), 0.3), (4, (6, 9), 0.5), (5, (5, 6), 0.0)):
         generator = torch.Generator().manual_seed(seed)
         ids = torch.randint(3, 30, (b, length), generator=generator)
-        ids[:, 0], ids[: b // 2, -2:] = START, PAD
+        ids[:, 0] = START
+        ids[: b // 2, -2:] = PAD
         empty = torch.full((1, length), PAD)
         empty[0, 0] = START
         u = torch.linspace(0.05, 0.95, b)  # the first is below every share but 0: "all or none" shows itself
@@ -227,7 +228,8 @@ def reference_velocity(x_t: Tensor, t: Tensor, text: Tensor, null_text: Tensor, 
 
 def guided_velocity(function: object) -> Result:
     """A function ``(model, x_t, t, text, null_text, s)`` that equals the guided velocity, in one call of the model."""
-    generator, counted = torch.Generator().manual_seed(9), []
+    generator = torch.Generator().manual_seed(9)
+    counted = []
     cases = []
     for b, rest, s in ((3, (2, 5), 3.0), (2, (4, 3, 2), 7.5), (4, (6,), 0.0), (5, (3,), 1.0), (2, (5,), 0.5)):
         x_t, t = torch.randn(b, *rest, generator=generator), torch.rand(b, generator=generator)

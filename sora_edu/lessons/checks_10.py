@@ -218,9 +218,7 @@ def by_heart(function: object, loss_left: object) -> Result:
                 "You let t = 1 be data; here t is the share of noise, so divide by t.",
                 14,
             ),
-            Wrong(
-                lambda x_t, t, x: seen(x_t, t, x) + x, "That is eps; the velocity is what lies between: eps - example."
-            ),
+            Wrong(lambda x_t, t, x: seen(x_t, t, x) + x, "That is eps; the velocity is the difference: eps - example."),
             Wrong(lambda x_t, t, x: x.expand_as(x_t), "That is x_0: known, but it is the velocity that is asked for."),
             Wrong(lambda x_t, t, x: x_t - over_batch(t, x_t) * x, "Solve x_t = (1 - t) example + t eps for eps first."),
         ],
@@ -250,7 +248,9 @@ class Run:
 
     def __init__(self, seed: int = 0):
         torch.manual_seed(mixed_seed(seed, 7))
-        self.model, self.seed, self.step = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)), seed, 0
+        self.model = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2))
+        self.seed = seed
+        self.step = 0
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=0.05)
 
@@ -268,7 +268,7 @@ class Run:
             self.step += 1
 
     def saved(self) -> dict:
-        """What lies on the disk when the run is killed, under the names that the attributes have."""
+        """What is on the disk when the run is killed, under the names that the attributes have."""
         parts = {name: copy.deepcopy(getattr(self, name).state_dict()) for name in ("model", "ema", "optimiser")}
         return parts | {"step": self.step}
 

@@ -48,7 +48,8 @@ def show_motion(clip: Float[Tensor, "c f h w"], centre: Float[Tensor, "f 2"], ti
     above, below = top.subgridspec(1, strip.shape[1]), bottom.subgridspec(1, 9)
     for column in range(strip.shape[1]):
         draw(figure.add_subplot(above[0, column]), strip[:, column])
-    ax, (h, w) = figure.add_subplot(below[0, :4]), clip.shape[2:]
+    ax = figure.add_subplot(below[0, :4])
+    h, w = clip.shape[2:]
     draw(ax, stroboscope(clip), "path of the centre")
     draw_path(ax, centre, min(h, w) / 32)
     ax.set(xlim=(-0.5, w - 0.5), ylim=(h - 0.5, -0.5))

@@ -23,7 +23,8 @@ def show_patch_grid(
 ) -> Picture:
     """A picture with the lines of its patch grid; ``highlight`` frames the patches with these numbers."""
     figure = show_image(image, title, width=width)
-    ax, (_, height, wide) = figure.axes[0], image.shape
+    ax = figure.axes[0]
+    _, height, wide = image.shape
     columns = wide // pw
     for y in range(0, height + 1, ph):
         ax.plot([-0.5, wide - 0.5], [y - 0.5] * 2, color=LINE, linewidth=0.5)

@@ -22,14 +22,16 @@ THICK = 6  # pixels of the drawing from one frame to the next
 
 def outline(canvas: np.ndarray, corner: tuple[int, int], size: tuple[int, int], shade: float) -> None:
     """Draw the edges of a tile, one pixel wide."""
-    (top, left), (h, w) = corner, size
+    top, left = corner
+    h, w = size
     canvas[[top, top + h - 1], left : left + w] = shade
     canvas[top : top + h, [left, left + w - 1]] = shade
 
 
 def paint(canvas: np.ndarray, tile: np.ndarray, corner: tuple[int, int], *, frame: bool) -> None:
     """Lay a tile on the drawing, outlined where a frame starts, with dark corners where a side is drawn."""
-    (top, left), (h, w) = corner, tile.shape[:2]
+    top, left = corner
+    h, w = tile.shape[:2]
     canvas[top : top + h, left : left + w] = tile
     if frame:
         outline(canvas, corner, (h, w), EDGE)
@@ -56,8 +58,12 @@ def explode(
     pf, ph, pw = boxes
     film = np.stack([plotting.colours(frame) for frame in clip.unbind(1)]) / 255  # f h w 3
     film = film.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    frames, nh, nw = len(film), clip.shape[2] // ph, clip.shape[3] // pw
-    h, w, thick = ph * zoom, pw * zoom, THICK if kept is None else 1
+    frames = len(film)
+    nh = clip.shape[2] // ph
+    nw = clip.shape[3] // pw
+    h = ph * zoom
+    w = pw * zoom
+    thick = THICK if kept is None else 1
     depth = frames * THICK + (frames // pf - 1) * pause
     canvas = np.full((nh * (h + gap) - gap + depth // 2, nw * (w + gap) - gap + depth, 3), PAPER)
 
@@ -92,7 +98,8 @@ def show_cubes(cubes: dict[str, Float[Tensor, "3 _ _"]], *, width: float = 7.5) 
 
 def show_sampled(clip: Float[Tensor, "c f h w"], kept: Sequence[int], title: str = "", *, columns: int = 8) -> Picture:
     """All frames of a clip with their numbers; those that were not kept are pale."""
-    frames, (h, w) = clip.shape[1], clip.shape[2:]
+    frames = clip.shape[1]
+    h, w = clip.shape[2:]
     rows = -(-frames // columns)
     figure, axes = plotting.panels(rows, columns, aspect=h / w, head=0.22)
     figure.suptitle(title, fontsize=9)
@@ -112,7 +119,8 @@ def show_tower(clip: Float[Tensor, "c f h w"], place: int, boxes: Boxes, *, coun
     A dot marks the frames that flat tokens see when ``count`` frames are sampled.
     """
     pf, ph, pw = boxes
-    frames, nw = clip.shape[1], clip.shape[3] // pw
+    frames = clip.shape[1]
+    nw = clip.shape[3] // pw
     places = clip.shape[2] // ph * nw
     figure = Picture(figsize=(7.5, 3.7), layout="constrained")
     above, below = figure.add_gridspec(2, 1, height_ratios=(2.6, 1))
@@ -127,7 +135,9 @@ def show_tower(clip: Float[Tensor, "c f h w"], place: int, boxes: Boxes, *, coun
 
 def draw_film(ax, clip: Float[Tensor, "c f h w"], place: int, boxes: Boxes, places: int, seen: Sequence[int]) -> None:
     """The film of one place from left to right, a bracket under the frames of each tubelet."""
-    (pf, ph, pw), nw, gap = boxes, clip.shape[3] // boxes[2], 0.55
+    pf, ph, pw = boxes
+    nw = clip.shape[3] // boxes[2]
+    gap = 0.55
     top, left = place // nw * ph, place % nw * pw
     for f in range(clip.shape[1]):
         x = f * 1.06 + f // pf * gap

@@ -51,14 +51,16 @@ def show_looks(
 ) -> Picture:
     """One token, framed in red, and how much it looks at each other: a row a map, a column a step in time.
 
-    Each map is scaled by its own largest value. The clip, where there is one, stands above with its patches' lines.
+    Each map is scaled by its own largest value. The clip, where there is one, is above them, with its patches' lines.
     """
     nf, nh, nw = grid
     figure, axes = panels(len(maps) + (clip is not None), nf, width=width, aspect=nh / nw, head=0.25)
     at = query // (nh * nw), query // nw % nh, query % nw
     rows = list(axes)
     if clip is not None:
-        step, ph, pw = clip.shape[1] // nf, clip.shape[2] // nh, clip.shape[3] // nw
+        step = clip.shape[1] // nf
+        ph = clip.shape[2] // nh
+        pw = clip.shape[3] // nw
         for k, ax in enumerate(rows.pop(0)):
             draw(ax, clip[:, k * step], f"step {k}")
             for i in range(1, max(nh, nw)):
@@ -67,7 +69,8 @@ def show_looks(
             if k == at[0]:
                 frame_pixels(ax, at[1] * ph, at[2] * pw, ph, pw, colour=ASKING)
     for line, (name, values) in zip(rows, maps.items(), strict=True):
-        cells, top = values.detach().float().cpu().view(nf, nh, nw).numpy(), float(values.max()) or 1.0
+        cells = values.detach().float().cpu().view(nf, nh, nw).numpy()
+        top = float(values.max()) or 1.0
         for k, ax in enumerate(line):
             ax.imshow(cells[k], cmap="magma", vmin=0, vmax=top, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
@@ -123,7 +126,8 @@ def show_turns(cases: Sequence[tuple[int, int]], *, frequency: float = 0.35, wid
 def pair_counts(grid: Grid, *, window: Grid = WINDOW, stride: Grid = STRIDE) -> dict[str, int]:
     """Pairs of tokens that each kind of attention scores on a grid."""
     nf, nh, nw = grid
-    n, space = nf * nh * nw, nh * nw
+    n = nf * nh * nw
+    space = nh * nw
     return {
         "full": n * n,
         "space, then time": n * (space + nf),
@@ -146,7 +150,8 @@ def time_attention(grid: Grid, width: int, *, heads: int = 4) -> dict[str, float
         "windows": [cut_windows(x, grid=grid, window=WINDOW)],
         "strides": [cut_strides(x, grid=grid, stride=STRIDE)],
     }
-    best, begin = dict.fromkeys(parts, math.inf), time.perf_counter()
+    best = dict.fromkeys(parts, math.inf)
+    begin = time.perf_counter()
     for run in range(3):
         if run and time.perf_counter() - begin > 0.2:  # a slider should answer at once
             break
@@ -185,7 +190,8 @@ def draw_costs(frames: int = 8, side: int = 4, width: int = 192, *, measured: bo
     """The cost curve, and beside it one clip: milliseconds on this machine, or pairs where none are measured."""
     figure, axes = panels(1, 2, width=7.5, aspect=0.85, head=0.35)
     draw_curves(axes[0, 0], frames, side, width)
-    ax, grid = axes[0, 1], (frames, side, side)
+    ax = axes[0, 1]
+    grid = (frames, side, side)
     bars = time_attention(grid, width) if measured else pair_counts(grid)
     names, values = list(bars), list(bars.values())
     ax.barh(names, values, color=[SHADES[name] for name in names], height=0.6)

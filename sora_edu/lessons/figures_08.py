@@ -123,7 +123,8 @@ def draw_costs(depth: int, width: int, patch: int, frames: int) -> Picture:
     yours = ImageDiTConfig(depth=depth, width=width, heads=width // 64, patch=patch)
     configs = {"yours": yours} | {f"{size}/2": dit_config(f"{size}/2") for size in DIT_SIZES}
     grids = {"yours": (frames, *yours.grid)}
-    n, macs = frames * yours.grid[0] * yours.grid[1], sum(macs_by_part(yours, grids["yours"]).values())
+    n = frames * yours.grid[0] * yours.grid[1]
+    macs = sum(macs_by_part(yours, grids["yours"]).values())
     title = (
         f"yours: {n:,} tokens; 250 sampling steps {250 * macs / 1e12:,.2f} TMACs, "
         f"one training step of 256 samples {256 * 3 * macs / 1e12:,.2f} TMACs"

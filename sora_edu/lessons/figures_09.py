@@ -154,7 +154,8 @@ def show_guidance(measured: dict, *, width: float = 7.5) -> Picture:
     left.set(ylim=(-0.03, 1.03), xlabel="cfg_scale", ylabel="share of clips with all as said")
     left.set_title(f"does the clip show what was asked? n = {measured['n']} a scale", fontsize=9)
     names = {"start": ("where it starts", TRUE), "radius": ("size", "#2a7f3f"), "backgrounds": ("backgrounds", FLOOR)}
-    rows, world = measured["diversity"], measured["world"]
+    rows = measured["diversity"]
+    world = measured["world"]
     for name, (label, colour) in names.items():
         base = world[name]["value"]
         values = [{k: row[name][k] / base for k in ("value", "low", "high")} for row in rows]

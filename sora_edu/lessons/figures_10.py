@@ -82,12 +82,17 @@ class Live:
     """
 
     def __init__(self, pipe: Pipeline, prompt: str, folder: Path, *, name: str, steps: int, seed: int = 0):
-        self.pipe, self.prompt, self.folder, self.name, self.steps, self.seed = pipe, prompt, folder, name, steps, seed
+        self.pipe = pipe
+        self.prompt = prompt
+        self.folder = folder
+        self.name = name
+        self.steps = steps
+        self.seed = seed
         self.looks: dict[int, Video] = {}
         self.handle = None
 
     def evaluate(self, ema: nn.Module, step: int) -> dict:
-        """Draw the prompt with the average so far, and the picture anew; nothing goes into the log."""
+        """Draw the prompt with the average so far, and the picture again; nothing goes into the log."""
         pipe = Pipeline(self.pipe.preset, self.pipe.vae, ema, self.pipe.tokenizer)
         self.looks[step] = pipe([self.prompt], steps=8, seed=self.seed)[:, :, ::4]
         if self.handle is None:
@@ -137,7 +142,8 @@ def show_runs(record: dict, names: Sequence[str], *, share: str = "all", width: 
     figure, axes = panels(1, 2, width=width, aspect=0.8)
     left, right = axes[0]
     for number, name in enumerate(names):
-        entry, colour = of_run(record, name), f"C{number}"
+        entry = of_run(record, name)
+        colour = f"C{number}"
         steps, losses = zip(*entry["losses"], strict=True)
         left.plot(np.array(steps) * record["batch"], losses, color=colour, linewidth=0.7, alpha=0.3)
         x = [look["step"] * record["batch"] for look in entry["looks"]]
@@ -175,8 +181,9 @@ def show_ema(record: dict, name: str = "32x", *, width: float = 7.5) -> Picture:
 
 
 def training_scrubber(record: dict, strips: dict[int, Video], name: str = "32x") -> Callable[[int], Picture]:
-    """A function of the number of a look: where it stands on the curves, and its clips. For a slider."""
-    entry, steps = of_run(record, name), sorted(strips)
+    """A function of the number of a look: its place on the curves, and its clips. For a slider."""
+    entry = of_run(record, name)
+    steps = sorted(strips)
     looks = {look["step"]: look["ema"] for look in entry["looks"]}
     x = [step for step in steps if step in looks]
 
@@ -205,7 +212,8 @@ def show_two_rankings(record: dict, *, width: float = 5.5) -> Picture:
     ax = axes[0, 0]
     for kind, colour, label in (("raw", RAW, "weights as they are"), ("ema", EMA, "their average (EMA)")):
         looks = [look[kind] for entry in record["runs"] for look in entry["looks"]]
-        x, shares = [look["loss"] for look in looks], [look["right"]["all"] for look in looks]
+        x = [look["loss"] for look in looks]
+        shares = [look["right"]["all"] for look in looks]
         value = np.array([share["value"] for share in shares])
         ends = np.array([[share["value"] - share["low"], share["high"] - share["value"]] for share in shares]).T
         ax.errorbar(x, value, yerr=ends, fmt="o", markersize=3, linewidth=0.6, color=colour, label=label)

@@ -164,7 +164,8 @@ def expansion_table(pipe: Pipeline, *, n: int, steps: int = 25, cfg_scale: float
     state, _, _ = prompts_of("seen", n, pipe.preset.world, seed=seed)
     short = described(state, style="short")
     bare = [Parsed(objects=(Thing(shape=meaning.objects[0].shape),)) for meaning in short]
-    generator, rows = torch.Generator().manual_seed(seed), []
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
     for name, said in (("shape only", bare), ("short caption", short)):
         prompts = [write(meaning) for meaning in said]
         expanded = [expand_prompt(prompt, generator=generator) for prompt in prompts]

@@ -37,8 +37,12 @@ def captioned_gif(
 ) -> bytes:
     """Clips on a grid, each over its caption, as one GIF that repeats: for pages that show nothing else."""
     tiles = to_uint8(video).cpu().repeat_interleave(zoom, 3).repeat_interleave(zoom, 4)
-    h, w, gap, foot = tiles.shape[3], tiles.shape[4], 6, 48
-    rows, font = -(-len(captions) // columns), ImageFont.load_default(size=12)
+    h = tiles.shape[3]
+    w = tiles.shape[4]
+    gap = 6
+    foot = 48
+    rows = -(-len(captions) // columns)
+    font = ImageFont.load_default(size=12)
     pages = []
     for frame in range(video.shape[2]):
         page = Pillow.new("RGB", (columns * (w + gap) + gap, rows * (h + foot) + gap), "white")

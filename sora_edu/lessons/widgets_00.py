@@ -30,7 +30,8 @@ class PromptBox(Interactive):
         self.prompt = ipywidgets.Text(description="prompt")
         self.seed = ipywidgets.BoundedIntText(value=seed, min=0, max=999, description="seed")
         self.button = ipywidgets.Button(description="generate", button_style="success")
-        self.message, self.clip = ipywidgets.HTML(), ipywidgets.Image(format="png", width=160)
+        self.message = ipywidgets.HTML()
+        self.clip = ipywidgets.Image(format="png", width=160)
         self.write()
         for menu in self.menus:
             menu.observe(self.write, names="value")
@@ -105,7 +106,8 @@ class SlipsGame(Interactive):
         self.colour = ipywidgets.ToggleButtons(options=["role", "author"], description="colour is")
         self.draw = ipywidgets.Button(description="draw six")
         self.unfold = ipywidgets.Button(description="unfold one")
-        self.message, self.picture = ipywidgets.HTML(), image_of()
+        self.message = ipywidgets.HTML()
+        self.picture = image_of()
         self.colour.observe(self.restart, names="value")
         self.draw.on_click(self.next)
         self.unfold.on_click(self.open)
@@ -120,13 +122,14 @@ class SlipsGame(Interactive):
         super().__init__(ipywidgets.VBox([self.colour, buttons, self.picture, self.message]), still)
 
     def restart(self, _change: dict | None = None) -> None:
-        """New piles: another meaning of colour, and the count starts anew."""
+        """New piles: another meaning of colour, and the count starts again."""
         self.draws = self.sentences = 0
         self.next()
 
     def next(self, _button: ipywidgets.Button | None = None) -> None:
         """Draw six slips and leave them folded."""
-        self.slips, self.opened = draw_slips(self.colour.value, generator=self.generator), 0
+        self.slips = draw_slips(self.colour.value, generator=self.generator)
+        self.opened = 0
         self.draws += 1
         self.sentences += is_sentence(self.slips)
         self.show()
@@ -137,7 +140,7 @@ class SlipsGame(Interactive):
         self.show()
 
     def show(self) -> None:
-        """Draw the slips as they lie there."""
+        """Draw the slips as they are now."""
         self.picture.value = figures.show_slips([self.slips], colour=self.colour.value, opened=self.opened).png()
         if self.opened < len(self.slips):
             said = f"{self.opened} of 6 unfolded"

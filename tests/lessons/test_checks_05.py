@@ -91,7 +91,7 @@ def test_kl_in_any_right_form(function):
         (lambda m, v: m**2 + v.exp() - 1 - v, "Twice"),
         (lambda m, v: 0.5 * (1 + v - m**2 - v.exp()), "never negative"),
         (lambda m, v: 0.5 * (m**2 + (2 * v).exp() - 1 - 2 * v), "log of the variance"),
-        (lambda m, v: 0.5 * (m**2 + (v / 2).exp() - 1 - v), "standard deviation stands"),
+        (lambda m, v: 0.5 * (m**2 + (v / 2).exp() - 1 - v), "standard deviation where"),
         (lambda m, v: 0.5 * (m**2 + v.exp() - v), "-1 is missing"),
         (lambda m, v: 0.5 * (v.exp() - 1 - v), "mean is missing"),
         (lambda m, v: 0.5 * ((1 + m**2) / v.exp() - 1 + v), "other way round"),

@@ -101,7 +101,7 @@ def test_one_answer_in_any_right_form(answer):
     ("answer", "part"),
     [
         ((1, 3), "commonest"),
-        ((3, 4), "half way"),
+        ((3, 4), "in the middle"),
         ((5, 12), "one pair in four"),
         ((2, 0), "misconception 15"),
         ((2, 12), "their mean"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import get_args, get_origin, get_type_hints
 
-from sora_edu.errors import InputError
+from sora_edu.errors import InputError, shown
 from sora_edu.shapes import check_divisible, check_frames
 
 KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
@@ -22,7 +22,7 @@ def check_fields(config, **ranges: tuple) -> None:
             wanted += f" from {low:,} to {high:,}"
             fits = fits and all(low <= number <= high for number in (value if isinstance(value, tuple) else [value]))
         if not fits:
-            raise InputError(f"{name}={_shown(value)} must be {wanted}")
+            raise InputError(f"{name}={shown(value)} must be {wanted}")
 
 
 def _has_type(value, kind) -> bool:
@@ -41,14 +41,6 @@ def _in_words(kind) -> str:
         return KINDS.get(kind) or f"a {kind.__name__}"
     first, *more = get_args(kind)
     return f"{'some' if more[-1] is ... else 1 + len(more)} numbers, each {KINDS[first]}"
-
-
-def _shown(value) -> str:
-    """The value for a message: short, even where it is a number of ten thousand digits."""
-    if isinstance(value, int) and abs(value) >= 10**50:
-        return f"<{value.bit_length()} bits>"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "..."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,3 +40,11 @@ class UnknownWordWarning(PromptWarning):
 def printable(text: str, *, keep: str = "") -> str:
     """Text whose control characters (line breaks, turns of direction, escapes) are spelt out, but for those to keep."""
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value) -> str:
+    """The value for a message: short, even where it is a number of ten thousand digits."""
+    if isinstance(value, int) and abs(value) >= 10**50:
+        return f"<{value.bit_length()} bits>"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "..."

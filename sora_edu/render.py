@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sora_edu.config import WorldConfig
-from sora_edu.vocabulary import SHAPES
-from sora_edu.world import State
+from sora_edu.paths import pixels_per_unit, tick_times
+from sora_edu.vocabulary import SHAPES, check_name
+from sora_edu.world import State, check_state
 
 COLOUR_RGB = {
     "red": (0.90, 0.10, 0.10),
@@ -43,56 +44,81 @@ def coverage(
         distance = torch.maximum(torch.maximum(sides[0], sides[1]), sides[2])
     elif shape == "star":  # a pentagram: inside at least four of five half planes, so the second largest decides
         sides = [half_plane(x, y, math.pi * (2 * k / 5 - 0.5), 1.25 * math.cos(0.4 * math.pi) * r) for k in range(5)]
-        largest, distance = torch.maximum(sides[0], sides[1]), torch.minimum(sides[0], sides[1])
+        largest = torch.maximum(sides[0], sides[1])
+        distance = torch.minimum(sides[0], sides[1])
         for side in sides[2:]:
             distance = torch.maximum(distance, torch.minimum(largest, side))
             largest = torch.maximum(largest, side)
-    else:
-        distance = (x * x + y * y).sqrt_()
-        distance = distance.sub_(r) if shape == "circle" else distance.sub_(0.8 * r).abs_().sub_(0.25 * r)
+    elif shape == "circle":
+        distance = (x * x + y * y).sqrt_().sub_(r)
+    else:  # a ring: the distance to a circle line, less half of its thickness
+        check_name(shape, SHAPES)
+        distance = (x * x + y * y).sqrt_().sub_(0.8 * r).abs_().sub_(0.25 * r)
     return distance.neg_().add_(0.5).clamp_(0, 1)
+
+
+def colours_of(table: dict[str, tuple[float, float, float]], device: torch.device) -> Float[Tensor, "n 3"]:
+    """The colours of a table in [-1, 1], in the table's order."""
+    return torch.tensor(list(table.values()), device=device) * 2 - 1
+
+
+def draw_ground(state: State, config: WorldConfig) -> Float[Tensor, "b 3 _ 1 _"]:
+    """What lies behind the objects: plain colours, ``b 3 1 1 1``, or ``b 3 f 1 w`` with stripes where a camera pans."""
+    device, frames = state.centre.device, state.centre.shape[2]
+    ground = colours_of(BACKGROUND_RGB, device)[state.background][:, :, None, None, None]
+    panning = state.pan.nonzero()[:, 0]
+    if len(panning) == 0:
+        return ground
+    x = (torch.arange(config.width, device=device) + 0.5) / pixels_per_unit(config.height, config.width)
+    moved = state.pan[panning, None] * tick_times(frames, device=device)  # n f, units
+    phase = 2 * math.pi * (x + moved[:, :, None, None]) / STRIPE_PERIOD  # n f 1 w
+    ground = ground.expand(-1, -1, frames, 1, config.width).clone()
+    ground[panning] += STRIPE_DEPTH * (1 + phase.sin()[:, None])
+    return ground
+
+
+def draw_objects(video: Float[Tensor, "b 3 f h w"], state: State, ground: Float[Tensor, "b 3 _ 1 _"]) -> None:
+    """Paint the objects into the video: the first over the ground, the second over what is there already."""
+    device, (height, width) = video.device, video.shape[3:]
+    unit = pixels_per_unit(height, width)
+    xs = torch.arange(width, device=device) + 0.5
+    ys = (torch.arange(height, device=device) + 0.5)[:, None]
+    palette = colours_of(COLOUR_RGB, device)
+    for k in range(state.shape.shape[1]):
+        for s, shape in enumerate(SHAPES):
+            for rows in (state.shape[:, k] == s).nonzero()[:, 0].split(CHUNK):
+                x, y = (state.centre[rows, k] * unit)[..., None, None].unbind(2)  # n f 1 1, pixels
+                r = state.radius[rows, k, :, None, None] * unit
+                alpha = coverage(shape, xs - x, ys - y, r)[:, None]  # n 1 f h w
+                colour = palette[state.colour[rows, k]][:, :, None, None, None]
+                under = ground[rows] if k == 0 else video[rows]
+                video[rows] = torch.addcmul(under, alpha, colour - under)
+
+
+def draw_bars(video: Float[Tensor, "b 3 f h w"], state: State) -> None:
+    """Paint the bars into the video, over everything."""
+    rows = (~state.bar[:, 0].isnan()).nonzero()[:, 0]
+    if len(rows) == 0:
+        return
+    xs = torch.arange(video.shape[4], device=video.device) + 0.5
+    left, right = (state.bar[rows] * pixels_per_unit(*video.shape[3:]))[..., None].unbind(1)  # n 1, pixels
+    alpha = (xs + 0.5 - left).clamp(0, 1) * (right - xs + 0.5).clamp(0, 1)  # n w
+    colour = (torch.tensor(BAR_RGB, device=video.device) * 2 - 1)[:, None, None, None]
+    video[rows] = video[rows] + alpha[:, None, None, None] * (colour - video[rows])
 
 
 def render(state: State, config: WorldConfig | None = None) -> Float[Tensor, "b 3 f h w"]:
     """Draw the clips of a state, on the state's device: pixels in [-1, 1], edges anti-aliased over one pixel.
 
-    The later object lies over the earlier one, and a bar over both.
+    The later object lies over the earlier one, and a bar over both. Raises InputError for indices that name nothing.
     """
     config = config or WorldConfig()
-    device, b, f = state.centre.device, len(state), state.centre.shape[2]
-    unit = min(config.height, config.width) / 32
-    xs = (torch.arange(config.width, device=device) + 0.5)[None, None, None, :]
-    ys = (torch.arange(config.height, device=device) + 0.5)[None, None, :, None]
-    palette = torch.tensor(list(COLOUR_RGB.values()), device=device) * 2 - 1
-    grounds = torch.tensor(list(BACKGROUND_RGB.values()), device=device) * 2 - 1
-
-    ground = grounds[state.background][:, :, None, None, None]  # b 3 1 1 1
-    panning = state.pan.nonzero()[:, 0]
-    if len(panning):
-        moved = state.pan[panning, None] * torch.linspace(0, 16, f, device=device)  # units
-        phase = 2 * math.pi * (xs / unit + moved[:, :, None, None]) / STRIPE_PERIOD
-        ground = ground.expand(b, 3, f, 1, config.width).clone()
-        ground[panning] += STRIPE_DEPTH * (1 + phase.sin()[:, None])
-    video = torch.empty(b, 3, f, config.height, config.width, device=device)
-    video[state.shape[:, 0] < 0] = ground[state.shape[:, 0] < 0]
-
-    for k in range(state.shape.shape[1]):
-        for s, shape in enumerate(SHAPES):
-            for rows in (state.shape[:, k] == s).nonzero()[:, 0].split(CHUNK):
-                at = state.centre[rows, k] * unit  # n f 2, pixels
-                r = state.radius[rows, k, :, None, None] * unit
-                alpha = coverage(shape, xs - at[:, :, 0, None, None], ys - at[:, :, 1, None, None], r)[:, None]
-                colour = palette[state.colour[rows, k]][:, :, None, None, None]
-                under = ground[rows] if k == 0 else video[rows]
-                video[rows] = torch.addcmul(under, alpha, colour - under)
-
-    barred = (~state.bar[:, 0].isnan()).nonzero()[:, 0]
-    if len(barred):
-        edge = state.bar[barred] * unit
-        alpha = (
-            (xs + 0.5 - edge[:, 0, None, None, None]).clamp(0, 1)
-            * (edge[:, 1, None, None, None] - xs + 0.5).clamp(0, 1)
-        )[:, None]
-        colour = (torch.tensor(BAR_RGB, device=device) * 2 - 1)[None, :, None, None, None]
-        video[barred] = video[barred] + alpha * (colour - video[barred])
+    check_state(state, "colour")
+    ground = draw_ground(state, config)
+    frames = state.centre.shape[2]
+    video = torch.empty(len(state), 3, frames, config.height, config.width, device=ground.device)
+    empty = state.shape[:, 0] < 0
+    video[empty] = ground[empty]
+    draw_objects(video, state, ground)
+    draw_bars(video, state)
     return video

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sora_edu.motions import NOTHING, UNCLEAR
-from sora_edu.paths import TICKS
+from sora_edu.paths import pixels_per_unit, tick_times
 from sora_edu.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_DEPTH, STRIPE_PERIOD
 from sora_edu.vocabulary import BACKGROUNDS, COLOURS
 
@@ -38,7 +38,7 @@ def segment(video: Float[Tensor, "b 3 f h w"], objects: int) -> Segments:
     difference = (video - ground[:, :, None, None, None]) * free
     solid = difference.norm(dim=1) > 0.5
     near = F.max_pool2d(solid.float(), 5, 1, 2) > 0
-    pan, stripes = read_pan(difference, ~near & free[:, 0], min(video.shape[3:]) / 32)
+    pan, stripes = read_pan(difference, ~near & free[:, 0], pixels_per_unit(*video.shape[3:]))
     difference = difference - stripes[:, None, :, None] * free
     palette = torch.tensor([BACKGROUND_RGB[name] for name in BACKGROUNDS], device=video.device) * 2 - 1
     base = ground - STRIPE_DEPTH * (stripes != 0).any(2).any(1)[:, None]  # stripes only ever brighten
@@ -76,7 +76,7 @@ def read_pan(
     _, _, f, _, w = difference.shape
     k = 2 * math.pi / STRIPE_PERIOD
     x = (torch.arange(w, device=difference.device) + 0.5) / unit
-    ticks = torch.linspace(0, TICKS, f, device=difference.device)
+    ticks = tick_times(f, device=difference.device)
     wave = torch.stack((torch.ones_like(x), (k * x).sin(), (k * x).cos()), -1)  # w 3
     count = clear.float().sum(2)  # b f w
     total = (difference.mean(1) * clear).sum(2)

@@ -4,6 +4,8 @@ b batch, c channels, f frames, h height, w width, n tokens, d width of a token,
 pf ph pw patch size in frames, height and width. An image is a video with f = 1.
 """
 
+from numbers import Integral
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,6 +18,11 @@ Tokens = Float[Tensor, "b n d"]
 Times = Float[Tensor, "b"]  # diffusion time, 0 = data, 1 = noise
 
 Grid = tuple[int, int, int]  # tokens along frames, height and width: (nf, nh, nw)
+
+
+def is_whole(value: object, low: int, high: int) -> bool:
+    """Whether a value is a whole number from ``low`` to ``high``, both included; True and 3.0 are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and low <= value <= high
 
 
 def check_divisible(name: str, size: int, patch: int) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sora_edu.errors import InputError
 from sora_edu.motions import NOTHING, UNCLEAR, fit_collision, fit_motion, growth
 from sora_edu.outline import AREA, behind_bar, measure, read_shape, read_size
-from sora_edu.paths import TICKS
+from sora_edu.paths import TICKS, pixels_per_unit, tick_times
 from sora_edu.segment import segment
 from sora_edu.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES
 
@@ -98,7 +98,8 @@ def _check(video: Tensor, objects: int):
 
 def _locate(alpha: Float[Tensor, "n f h w"], columns: Bool[Tensor, "n w"]) -> tuple:
     """Shape, its misfit, centre, area and radius (pixels), and in which frames each object is visible."""
-    f, unit = alpha.shape[1], min(alpha.shape[2:]) / 32
+    f, h, w = alpha.shape[1:]
+    unit = pixels_per_unit(h, w)
     centre, area = measure(alpha)
     visible = (area > 2 * unit**2) & (alpha.flatten(2).amax(2) > 0.6)
     # The shape is read from the frames that show most of it; those in which it leaves the canvas come last.
@@ -123,13 +124,13 @@ def _locate(alpha: Float[Tensor, "n f h w"], columns: Bool[Tensor, "n w"]) -> tu
 
 def _track(video: Float[Tensor, "b 3 f h w"], objects: int) -> Track:
     b, _, f, h, w = video.shape
-    unit = min(h, w) / 32  # pixels
+    unit = pixels_per_unit(h, w)
     seen = segment(video, objects)
     columns = seen.columns.repeat_interleave(objects, 0)  # n = b k
     shape, misfit, centre, area, radius, visible = _locate(seen.alpha.flatten(0, 1), columns)
     centre, area, radius = centre / unit, area / unit**2, radius / unit
 
-    ticks = torch.linspace(0, TICKS, f, device=video.device)
+    ticks = tick_times(f, device=video.device)
     moved = seen.pan.repeat_interleave(objects)[:, None] * ticks
     camera = torch.stack((moved, torch.zeros_like(moved)), -1)
     motion, path, path_error = fit_motion(centre + camera, radius, visible)

@@ -1,5 +1,7 @@
 """What the toy world is made of, by name; every index elsewhere points into these tuples (lesson 01)."""
 
+from sora_edu.errors import InputError
+
 SHAPES = ("circle", "square", "triangle", "star", "ring")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "white")
 SIZES = ("small", "medium", "large")
@@ -23,3 +25,10 @@ HELD_OUT_COLOUR_MOTION = (
     ("purple", "shrinks"),
     ("white", "bounces"),
 )
+
+
+def check_name(value: object, names: tuple[str, ...]) -> int:
+    """The index of a name, or an InputError that lists the known ones."""
+    if not isinstance(value, str) or value not in names:
+        raise InputError(f"{value!r} is not in this world; use one of {', '.join(names)}")
+    return names.index(value)

@@ -1,5 +1,6 @@
 """Shared set-up of the tests. The shape checks come from pyproject.toml's `--jaxtyping-packages`."""
 
+import jaxtyping
 import pytest
 import torch
 
@@ -16,3 +17,11 @@ def one_thread():
 def generator() -> torch.Generator:
     """Randomness for one test, the same in every run."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def as_a_user():
+    """Without the type checks of the tests, which a user does not have before the package's own."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

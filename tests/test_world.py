@@ -1,13 +1,13 @@
 """The toy world's state is exact: what is trained on, where things are, and the physics they obey."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError
-from sora_edu.paths import EXTENT, MARGIN, TICKS
+from sora_edu.paths import EXTENT, MARGIN, TICKS, pixels_per_unit, tick_times
 from sora_edu.vocabulary import (
     BACKGROUNDS,
     COLOURS,
@@ -18,7 +18,7 @@ from sora_edu.vocabulary import (
     SHAPES,
     SIZES,
 )
-from sora_edu.world import State, cat_states, combinations, make_state, sample_state
+from sora_edu.world import MOST_FRAMES, State, cat_states, check_state, combinations, make_state, sample_state
 
 CANVASES = [(17, 32, 32), (33, 64, 64), (17, 32, 48), (5, 48, 32), (1, 32, 32)]
 
@@ -250,6 +250,46 @@ def test_make_state_shows_what_it_is_asked_for():
     assert (state.shape[:, 1] == -1).all()
 
 
+RANDOM = {
+    "scene": [0, 2, 0, 0, 3, 0, 3, 0, 0, 0, 0, 0],
+    "motion": [3, 1, 2, 8, 1, 4, 2, 5, 6, 3, 7, 5],
+    "centre": [
+        (15.567, 10.768), (20.281, 19.742), (12.492, 13.249), (9.631, 10.398), (16.0, 9.046), (11.58, 17.025),
+        (16.0, 22.003), (7.22, 10.287), (12.247, 21.875), (11.089, 20.577), (9.872, 23.181), (16.448, 13.652),
+    ],
+}  # fmt: skip
+SHOWN = [  # x and y in the first, middle and last frame, then the first and last radius, as this world has always had
+    (3, {"size": "small"}, (5.4052, 14.1582, 5.4052, 16.8756, 5.4052, 25.0277, 3.4572, 3.4572)),
+    (0, {"shape": "star", "motion": "bounces"}, (18.4139, 11.8132, 18.4139, 21.365, 18.4139, 20.2848, 5.1984, 5.1984)),
+    (1, {"size": "large", "motion": "orbits"}, (12.74, 18.7866, 22.8993, 13.7131, 11.7101, 15.6504, 7.3484, 7.3484)),
+    (8, {"motion": "shrinks"}, (18.9618, 24.188, 18.9618, 24.188, 18.9618, 24.188, 5.2407, 2.4799)),
+]
+
+
+@pytest.mark.parametrize(("seed", "names", "expected"), SHOWN)
+def test_a_seed_gives_the_clip_that_it_always_gave(seed, names, expected):
+    state = make_state(seed=seed, **names)
+    path, radius = state.centre[0, 0], state.radius[0, 0]
+    found = torch.cat((path[0], path[8], path[16], radius[[0, 16]]))
+    assert torch.allclose(found, torch.tensor(expected), atol=2e-4)
+    assert state.pan == 0 and state.bar.isnan().all() and state.scene == 0
+    assert not state.centre[:, 1].any() and not state.radius[:, 1].any()
+
+
+def test_the_random_clips_of_a_seed_are_those_it_always_gave():
+    """The shipped weights, lessons and records were made from them."""
+    config = WorldConfig(pair_fraction=0.3, pan_fraction=0.3)
+    state = sample_state(12, config, orbit_weight=3.0, generator=torch.Generator().manual_seed(7))
+    assert state.scene.tolist() == RANDOM["scene"] and state.motion[:, 0].tolist() == RANDOM["motion"]
+    assert torch.allclose(state.centre[:, 0, 8], torch.tensor(RANDOM["centre"]), atol=1e-3)
+
+
+def test_a_unit_and_a_tick_do_not_depend_on_how_it_is_filmed():
+    assert pixels_per_unit(32, 48) == 1 and pixels_per_unit(128, 64) == 2
+    assert tick_times(17).tolist() == list(range(17)) and tick_times(1).tolist() == [0]
+    assert torch.equal(tick_times(33)[::2], tick_times(17))
+
+
 @pytest.mark.parametrize("name", ["shape", "colour", "size", "motion", "background"])
 def test_unknown_names_are_refused_with_the_known_ones(name):
     with pytest.raises(InputError, match=r"'plaid' is not in this world; use one of (circle|red|small|still|black), "):
@@ -277,3 +317,43 @@ def test_orbit_weight_is_how_often_orbits_come_against_another_motion(weight):
     seen, other = (state.motion[:, 0] == orbits).sum(), (state.motion[:, 0] != orbits).sum()
     rows, rest = (table[:, 2] == orbits).sum(), (table[:, 2] != orbits).sum()
     assert float(seen / rows / (other / rest)) == pytest.approx(weight, rel=0.08)
+
+
+@pytest.mark.parametrize("n", [-1, 2.0, True, "3", None, 10**9, pytest.param(10**5000, id="huge")])
+def test_a_number_of_clips_that_cannot_be_drawn_is_refused(n, as_a_user):
+    with pytest.raises(InputError, match="clips cannot be drawn; ask for at least 1, and at most 986,895 of"):
+        sample_state(n)
+    assert MOST_FRAMES // 17 == 986_895
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), "3"])
+def test_a_weight_that_is_none_is_refused(weight, as_a_user):
+    with pytest.raises(InputError, match="is no weight; use 0 or more"):
+        sample_state(1, orbit_weight=weight)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "x"])
+def test_a_seed_that_is_none_is_refused(seed, as_a_user):
+    with pytest.raises(InputError, match="must be a whole number from 0 to"):
+        make_state(seed=seed)
+
+
+def test_no_states_cannot_be_joined():
+    with pytest.raises(InputError, match="there are no states to join; give at least one"):
+        cat_states([])
+
+
+@pytest.mark.parametrize("name", ["scene", "shape", "colour", "size", "motion", "background"])
+@pytest.mark.parametrize("index", [-2, 99])
+def test_an_index_that_names_nothing_is_refused(name, index):
+    state = make_state()
+    state = replace(state, **{name: torch.full_like(getattr(state, name), index)})
+    with pytest.raises(InputError, match=f"state.{name} reaches from {index} to {index}, but its indices go from"):
+        check_state(state)
+
+
+def test_an_object_without_a_colour_is_refused_where_colours_are_needed():
+    state = replace(make_state(), colour=torch.full((1, 2), -1))
+    check_state(state, "motion")
+    with pytest.raises(InputError, match="state.colour is -1 for an object that is there; give it an index from 0"):
+        check_state(state, "colour")

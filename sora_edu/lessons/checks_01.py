@@ -21,7 +21,7 @@ from sora_edu.grading import (
     right,
     wrong,
 )
-from sora_edu.paths import TICKS
+from sora_edu.paths import TICKS, tick_times
 from sora_edu.render import render
 from sora_edu.vocabulary import COLOURS, MOTIONS, SHAPES
 from sora_edu.world import combinations, make_state
@@ -176,7 +176,7 @@ def throw_path(path: object) -> Result:
     def sideways(t, speed):
         return speed * t
 
-    ticks = [torch.linspace(0, TICKS, frames) for frames in (17, 9)]
+    ticks = [tick_times(frames) for frames in (17, 9)]
     return check_function(
         path,
         thrown,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from sora_edu.paths import pixels_per_unit
 from sora_edu.plotting import LINE, Picture, bare, draw, panels
 
 
@@ -34,7 +35,7 @@ def show_paths(
     figure, axes = panels(1, len(video), width=width, aspect=h / w)
     for index, (ax, clip, path) in enumerate(zip(axes.flat, video, paths, strict=True)):
         draw(ax, stroboscope(clip, every=every), titles[index] if index < len(titles) else "")
-        draw_path(ax, path, min(h, w) / 32)
+        draw_path(ax, path, pixels_per_unit(h, w))
         ax.set(xlim=(-0.5, w - 0.5), ylim=(h - 0.5, -0.5))
     return figure
 
@@ -51,7 +52,7 @@ def show_motion(clip: Float[Tensor, "c f h w"], centre: Float[Tensor, "f 2"], ti
     ax = figure.add_subplot(below[0, :4])
     h, w = clip.shape[2:]
     draw(ax, stroboscope(clip), "path of the centre")
-    draw_path(ax, centre, min(h, w) / 32)
+    draw_path(ax, centre, pixels_per_unit(h, w))
     ax.set(xlim=(-0.5, w - 0.5), ylim=(h - 0.5, -0.5))
     ax = figure.add_subplot(below[0, 5:])
     for label, values, colour in zip(

@@ -7,7 +7,7 @@ import torch
 
 from sora_edu.config import WorldConfig
 from sora_edu.lessons.figures_01 import show_motion
-from sora_edu.paths import TICKS
+from sora_edu.paths import TICKS, tick_times
 from sora_edu.plotting import Picture
 from sora_edu.render import render
 from sora_edu.vocabulary import COLOURS
@@ -19,7 +19,7 @@ def throw_ball(*, frames: int = 17) -> Interactive:
     """Sliders for gravity and sideways speed and a menu of colours; the clip's strip, its path, and its steps."""
 
     def draw(gravity: float, speed: float, colour: str) -> Picture:
-        ticks = torch.linspace(0, TICKS, frames)
+        ticks = tick_times(frames)
         centre = torch.stack((16 + speed * (ticks - TICKS / 2), 5 + gravity * ticks**2 / 2), -1)
         clip = WorldConfig(frames=frames)
         state = make_state(clip, colour=colour, size="small", motion="still")

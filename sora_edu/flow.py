@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sora_edu.errors import InputError
 from sora_edu.shapes import Times
 
-VelocityFn = Callable[[Tensor, Tensor], Tensor]  # (x_t: b ..., t: b) -> velocity: b ...
-EpsFn = Callable[[Tensor, Tensor], Tensor]  # (x_s: b ..., s: b whole numbers 1..1000) -> eps: b ...
+VelocityFn = Callable[[Float[Tensor, "b *rest"], Times], Float[Tensor, "b *rest"]]  # (x_t, t) -> velocity
+EpsFn = Callable[[Float[Tensor, "b *rest"], Int[Tensor, " b"]], Float[Tensor, "b *rest"]]  # (x_s, s in 1..) -> eps
 
 
 def over_batch(t: Times, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *ones"]:
@@ -44,7 +44,7 @@ class Coefficients(NamedTuple):
         return self.alpha * self.d_sigma - self.sigma * self.d_alpha
 
 
-PathFn = Callable[[Tensor], Coefficients]  # t of any shape -> four numbers for each t
+PathFn = Callable[[Float[Tensor, "*shape"]], Coefficients]  # t of any shape -> four numbers for each t
 
 
 def linear(t: Float[Tensor, "*shape"]) -> Coefficients:
@@ -209,7 +209,7 @@ def flip_time(velocity_fn: VelocityFn) -> VelocityFn:
     The sign turns because the flipped clock runs the other way. Flipping twice gives the first function back.
     """
 
-    def flipped(x: Tensor, tau: Tensor) -> Tensor:
+    def flipped(x: Float[Tensor, "b *rest"], tau: Times) -> Float[Tensor, "b *rest"]:
         return -velocity_fn(x, 1 - tau)
 
     return flipped
@@ -240,7 +240,7 @@ def velocity_fn_from_eps_fn(eps_fn: EpsFn, alpha_bar: Float[Tensor, " steps"]) -
     """
     times, scales = line_times(alpha_bar)
 
-    def velocity_fn(x_t: Tensor, t: Tensor) -> Tensor:
+    def velocity_fn(x_t: Float[Tensor, "b *rest"], t: Times) -> Float[Tensor, "b *rest"]:
         nearest = (t[:, None] - times.to(t)).abs().argmin(dim=1)  # s - 1, one per sample
         scale = over_batch(scales.to(x_t)[nearest], x_t)
         return velocity_from_eps(x_t, eps_fn(scale * x_t, nearest + 1), times.to(x_t)[nearest])

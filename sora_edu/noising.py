@@ -8,11 +8,13 @@ from torch import Tensor
 
 from sora_edu.errors import InputError
 
+LONGEST = 8000  # steps; with more, the linear schedule's last alpha_bar is smaller than any normal float32
+
 
 def check_steps(steps: int) -> None:
     """Raise InputError unless a schedule of ``steps`` steps exists."""
-    if steps < 1:
-        raise InputError(f"steps={steps} is not at least 1; DDPM uses 1000")
+    if type(steps) is not int or not 1 <= steps <= LONGEST:
+        raise InputError(f"steps={steps!r} is not a whole number in 1..{LONGEST}; DDPM uses 1000")
 
 
 def linear_betas(steps: int = 1000) -> Float[Tensor, "{steps}"]:

@@ -88,6 +88,19 @@ def test_a_null_caption_of_another_shape_is_refused(null):
         guided(Model(), text=TEXT, null_text=null, cfg_scale=3.0)
 
 
+def test_a_text_without_an_axis_of_captions_is_refused():
+    with pytest.raises(InputError, match=r"text is \(\), null_text \(\); pad both to one length"):
+        guided(Model(), text=torch.tensor(1.0), null_text=torch.tensor(1.0), cfg_scale=3.0)
+
+
 def test_texts_of_two_kinds_are_refused():
     with pytest.raises(InputError, match="not of one kind"):
         guided(Model(), text=TextState(TEXT, TEXT[..., 0] > 0, TEXT[:, 0]), null_text=NULL, cfg_scale=3.0)
+
+
+@pytest.mark.parametrize("cfg_scale", [0.0, 1.0, 3.0])
+def test_samples_that_are_not_as_many_as_the_captions_are_refused(cfg_scale):
+    for count in (1, 2, 4):
+        velocity_fn = guided(Model(), text=TEXT, null_text=NULL, cfg_scale=cfg_scale)
+        with pytest.raises(InputError, match=f"x_t holds {count} samples, but text 3 captions; give one for each"):
+            velocity_fn(torch.zeros(count, 2, 1, 4, 5), torch.rand(count))

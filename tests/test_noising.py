@@ -57,10 +57,10 @@ def test_cosine_alpha_bar_is_its_closed_form():
 
 @pytest.mark.parametrize("betas", [linear_betas, cosine_betas])
 def test_schedules_only_add_noise(betas):
-    for steps in (1, 10, 1000):
+    for steps in (1, 10, 1000, 8000):
         beta = betas(steps)
         assert beta.shape == (steps,) and 0 < beta.min() and beta.max() < 1
-        assert (alpha_bars(beta).diff() < 0).all()
+        assert (alpha_bars(beta).diff() < 0).all() and alpha_bars(beta)[-1] > 0
         assert (beta.diff() >= 0).all()
 
 
@@ -127,9 +127,9 @@ def test_a_step_that_is_not_one_per_sample_is_refused(unchecked):
 
 
 @pytest.mark.parametrize("betas", [linear_betas, cosine_betas])
-@pytest.mark.parametrize("steps", [0, -1])
-def test_a_schedule_without_steps_is_refused(betas, steps):
-    with pytest.raises(InputError, match=f"steps={steps} is not at least 1; DDPM uses 1000"):
+@pytest.mark.parametrize("steps", [0, -1, 8001, 10**9, 2**63, 2.5, True])
+def test_a_schedule_of_no_or_far_too_many_steps_is_refused(unchecked, betas, steps):
+    with pytest.raises(InputError, match=f"steps={steps} is not a whole number in 1..8000; DDPM uses 1000"):
         betas(steps)
 
 

@@ -196,6 +196,34 @@ def test_steps_that_are_not_whole_are_refused(unchecked, steps):
         sampling.step_grid(steps, 9)
 
 
+@pytest.mark.parametrize("steps", [1001, 10**7, 10**9, 2**63])
+@pytest.mark.parametrize("sampler", FLOW + DDPM)
+def test_more_steps_than_change_anything_are_refused_at_once(sampler, steps):
+    with pytest.raises(InputError, match=rf"steps={steps} is not (a whole number )?in 1..1000"):
+        run(sampler, torch.zeros(1, 1), steps)
+
+
+def test_as_many_steps_as_the_limit_are_taken():
+    assert len(sampling.time_grid(sampling.MOST_STEPS)) == 1001 and (sampling.time_grid(1000).diff() < 0).all()
+
+
+@pytest.mark.parametrize("alpha_bar", [[0.5, 0.9], [0.9, 0.9], [1.0, 0.5], [0.5, 0.0], [0.5, -0.1], [math.nan, 0.1]])
+@pytest.mark.parametrize("sampler", DDPM)
+def test_a_schedule_that_does_not_fall_is_refused(sampler, alpha_bar):
+    with pytest.raises(InputError, match=r"alpha_bar does not fall .* use alpha_bars\(linear_betas\(\)\)"):
+        sampler(lambda x, s: x, torch.zeros(1, 1), alpha_bar=torch.tensor(alpha_bar), steps=2)
+
+
+def test_the_table_by_step_begins_with_clean_data():
+    assert sampling.alpha_bar_by_step(torch.tensor([0.5, 0.25])) == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("sampler", FLOW + DDPM)
+def test_where_a_model_answers_nan_the_sample_is_nan(sampler):
+    options = {"alpha_bar": ALPHA_BAR} if sampler in DDPM else {}
+    assert sampler(lambda x, t: x * math.nan, torch.ones(2, 3), steps=3, **options).isnan().all()
+
+
 def test_more_steps_than_the_schedule_holds_are_refused():
     with pytest.raises(InputError, match=r"steps=1001 is not in 1..1000"):
         run(sampling.ddim, torch.zeros(1, 1), 1001)

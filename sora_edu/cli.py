@@ -35,12 +35,13 @@ def check_seed(seed: int) -> None:
 
 def clip_paths(out: Path, count: int) -> list[Path]:
     """`clip.gif` itself for one clip; `clip-1.gif`, `clip-2.gif`, ... for several. No prompt enters a file name."""
-    from sora_edu.media_out import ENCODERS
+    from sora_edu.media_out import check_target, clip_ending
 
-    if out.suffix.lower() not in ENCODERS:
-        raise MediaError(f"--out {out}: unknown ending {out.suffix!r}, expected one of {', '.join(ENCODERS)}")
-    if out.is_dir():
-        raise MediaError(f"--out {out} is a folder; give the name of a file in it, such as {out / 'clip.gif'}")
+    try:
+        clip_ending(out)
+        check_target(out)
+    except MediaError as error:
+        raise MediaError(f"--out {error}") from None
     if count == 1:
         return [out]
     ending = ".strip.png" if out.name.lower().endswith(".strip.png") else out.suffix
@@ -303,15 +304,17 @@ def reconstruct(
         max_frames: Longer videos are cut to this many frames at most.
     """
     clip_paths(out, 1)
-    from sora_edu.media import fit_video, load_clip, side_by_side
+    from sora_edu.media import fit_to_patches, load_clip, side_by_side
+    from sora_edu.media_out import FPS_RANGE, same_file
     from sora_edu.pipeline import Pipeline
     from sora_edu.vae import psnr
 
+    if same_file(file, out):
+        raise MediaError(f"--out {out} is the file that is read, and would be lost; give another name")
     clip = load_clip(file, max_frames=max_frames, short_side=max_side)
     pipe = Pipeline.load(checkpoint)
     config, (_, ph, pw) = pipe.preset.vae, pipe.preset.dit.patch
-    size = fitting_size(clip.video.shape[-2:], unit=config.fs * max(ph, pw), max_side=max_side)
-    video, notes = fit_video(clip.video, size=size, stride=config.ft)
+    video, notes = fit_to_patches(clip.video, unit=config.fs * max(ph, pw), max_side=max_side, stride=config.ft)
     restored = pipe.reconstruct(video)
 
     channels, *cells = config.latent_shape(*video.shape[2:])
@@ -324,16 +327,10 @@ def reconstruct(
     print(f"latent   {' x '.join(map(str, cells))} cells of {channels} values, frames x height x width")
     print(f"patches  {cells[0] * (cells[1] // ph) * (cells[2] // pw)} of 1x{ph}x{pw} cells")
     print(f"PSNR     {psnr(video, restored).mean():.2f} dB")
-    write_clip(side_by_side(video, restored), out, fps=min(max(clip.fps, 0.1), 50))
-
-
-def fitting_size(size: tuple[int, int], *, unit: int, max_side: int) -> tuple[int, int]:
-    """The largest (height, width) in multiples of ``unit`` that stays near the aspect and within ``max_side``."""
-    if max_side < unit:
-        raise InputError(f"--max-side {max_side} must be at least {unit}, one patch of this checkpoint")
-    scale = min(1.0, max_side / max(size))
-    height, width = (max(unit, int(side * scale) // unit * unit) for side in size)
-    return height, width
+    fps = min(max(clip.fps, FPS_RANGE[0]), FPS_RANGE[1])
+    if fps != clip.fps:
+        print(f"         written at {fps:g} frames a second instead of {clip.fps:g}")
+    write_clip(side_by_side(video, restored), out, fps=fps)
 
 
 @app.command

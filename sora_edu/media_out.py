@@ -4,9 +4,13 @@ Trap: Pillow and libwebp merge equal neighbouring frames, so that a still clip r
 animation writers below gets round this in its own way. Import the public names from `sora_edu.media`.
 """
 
+import contextlib
 import io
+import numbers
 import os
+import re
 import struct
+import time
 import uuid
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,19 +20,31 @@ import av
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import GifImagePlugin, PngImagePlugin
 from PIL import Image as Pictures
 from torch import Tensor
 
 from sora_edu.errors import InputError, MediaError
 
+FPS_RANGE = (0.1, 240)
+GIF_FPS = 50  # browsers play a faster one slowly
+MAX_WRITTEN_PIXELS = 2**28
+LEFTOVER_SECONDS = 60  # a clip is encoded before its file is made, so writing takes moments
+
 Notes = tuple[str, ...]
 Frames = UInt8[np.ndarray, "f h w 3"]
 
 
-def to_uint8(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """Turn [-1, 1] into bytes 0..255, to nearest; values outside are clipped. The one place where this is done."""
+def to_uint8(x: Shaped[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """Turn [-1, 1] into bytes 0..255, to nearest; values outside are clipped. The one place where this is done.
+
+    Raises InputError for bytes and whole numbers, which would come out white, and for NaN and infinite values.
+    """
+    if not x.is_floating_point():
+        raise InputError(
+            f"the picture is {x.dtype}, expected floats in [-1, 1]; turn bytes into such by x.float() / 127.5 - 1"
+        )
     if not torch.isfinite(x).all():
         raise InputError("the picture holds NaN or infinite values, expected numbers in [-1, 1]; look at the model")
     return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
@@ -48,20 +64,15 @@ def save_clip(
     right). The file appears whole or not at all, and reads back with as many frames as were given.
     scale: each pixel becomes scale x scale pixels, so that small clips can be seen.
     lossless: for .mp4, exact RGB, which few players outside FFmpeg show.
-    Returns notes on whatever changed the picture: colours reduced, borders padded.
+    Returns notes on whatever changed the picture: colours reduced, borders padded, a GIF slowed to 50 frames a second.
     """
     path = Path(path)
-    name = path.name.lower()
-    ending = ".strip.png" if name.endswith(".strip.png") else path.suffix.lower()
-    if ending not in ENCODERS:
-        raise MediaError(f"{path}: unknown ending {ending!r}, expected one of {', '.join(ENCODERS)}; rename it")
-    if lossless and ending in (".gif", ".jpg", ".jpeg"):
-        raise MediaError(f"{path}: {ending} cannot be lossless; use .png, .webp or .mp4")
-    if not 0.1 <= fps <= 240:
-        raise MediaError(f"{path}: fps={fps}, expected 0.1 to 240")
-    if scale < 1 or scale != int(scale):
-        raise MediaError(f"{path}: scale={scale}, expected a positive whole number")
-    frames = _to_frames(video).repeat(int(scale), axis=1).repeat(int(scale), axis=2)
+    ending = clip_ending(path)
+    _check_options(path, ending, fps, scale, lossless)
+    frames = _to_frames(video)
+    if frames[..., 0].size * scale**2 > MAX_WRITTEN_PIXELS:
+        raise MediaError(f"{path}: scale={scale} makes more than {MAX_WRITTEN_PIXELS:,} pixels; take a smaller one")
+    frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
     try:
         data, notes = ENCODERS[ending](frames, fps, lossless)
     except Exception as cause:
@@ -70,6 +81,43 @@ def save_clip(
         raise MediaError(message) from cause
     _write_whole(path, data)
     return notes
+
+
+def clip_ending(path: Path) -> str:
+    """The ending that chooses the format; raises MediaError where none does."""
+    ending = ".strip.png" if path.name.lower().endswith(".strip.png") else path.suffix.lower()
+    if ending not in ENCODERS:
+        raise MediaError(f"{path}: unknown ending {ending!r}, expected one of {', '.join(ENCODERS)}; rename it")
+    return ending
+
+
+def check_target(path: Path) -> None:
+    """Refuse a place where no file can be made, before the work whose result it is to hold."""
+    if path.is_dir():
+        raise MediaError(f"{path}: is a folder; give the name of a file in it, such as {path / 'clip.gif'}")
+    folder = next((folder for folder in path.absolute().parents if folder.exists()), path.parent)
+    if not folder.is_dir():
+        raise MediaError(f"{path}: cannot be written ({folder} is a file); give a path through folders")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise MediaError(f"{path}: cannot be written (no permission in {folder}); choose another folder")
+
+
+def same_file(a: Path, b: Path) -> bool:
+    """Whether two paths lead to one file, however they are spelt: by a link, `./`, or the other case."""
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):  # one of them is not there, or is no path at all
+        return False
+
+
+def _check_options(path: Path, ending: str, fps: object, scale: object, lossless: bool) -> None:
+    if lossless and ending in (".gif", ".jpg", ".jpeg"):
+        raise MediaError(f"{path}: {ending} cannot be lossless; use .png, .webp or .mp4")
+    slowest, fastest = FPS_RANGE
+    if not isinstance(fps, numbers.Real) or not slowest <= fps <= fastest:
+        raise MediaError(f"{path}: fps={fps}, expected {slowest} to {fastest}")
+    if not isinstance(scale, numbers.Integral) or scale < 1:
+        raise MediaError(f"{path}: scale={scale}, expected a positive whole number")
 
 
 def _to_frames(video: Tensor) -> Frames:
@@ -84,8 +132,10 @@ def _to_frames(video: Tensor) -> Frames:
 
 def _write_whole(path: Path, data: bytes) -> None:
     """Write beside the path, flush, rename: a full disk or a kill leaves the old file or the new, never a half."""
-    beside = path.parent / f".{uuid.uuid4().hex}.tmp"
+    stem = f".{path.name[:40]}."  # short, as a file name may have 255 bytes
+    beside = path.parent / f"{stem}{uuid.uuid4().hex}.tmp"
     try:
+        _sweep(path.parent, stem)
         with open(beside, "xb") as file:
             file.write(data)
             file.flush()
@@ -96,7 +146,17 @@ def _write_whole(path: Path, data: bytes) -> None:
         message = f"{path}: cannot be written ({reason}); check that the folder exists, is writable and has room"
         raise MediaError(message) from cause
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError):
+            beside.unlink()
+
+
+def _sweep(folder: Path, stem: str) -> None:
+    """Remove what killed runs left of this file; a fresh one may be another run's that is still at work."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith(stem) and re.fullmatch(r"[0-9a-f]{32}\.tmp", entry.name[len(stem) :]):
+            with contextlib.suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFTOVER_SECONDS:
+                    os.unlink(entry.path)
 
 
 def _delays(count: int, fps: float | int, ticks: int) -> list[int]:
@@ -113,26 +173,32 @@ def _encode_apng(frames: Frames, fps: float | int, lossless: bool) -> tuple[byte
 
 
 def _encode_gif(frames: Frames, fps: float | int, lossless: bool) -> tuple[bytes, Notes]:
-    if fps > 50:
-        raise ValueError(f"fps={fps:g}, and browsers slow down a GIF of more than 50")
+    indices, palette, notes = _few_colours(frames)
+    if fps > GIF_FPS:
+        notes += (f"slowed from {fps:g} to {GIF_FPS} frames a second, the most that browsers show of a GIF",)
+    pictures = [Pictures.fromarray(index) for index in indices]
+    for picture in pictures:
+        picture.putpalette(palette)
+    # Pillow's frame by frame writer merges nothing
+    parts = [*GifImagePlugin._get_global_header(pictures[0], {"loop": 0})]
+    for picture, delay in zip(pictures, _delays(len(frames), min(fps, GIF_FPS), ticks=100), strict=True):
+        parts += GifImagePlugin.getdata(picture, duration=10 * delay)
+    return b"".join(parts) + b";", notes
+
+
+def _few_colours(frames: Frames) -> tuple[UInt8[np.ndarray, "f h w"], list[int], Notes]:
+    """Each pixel's place in one palette of 256 for all frames, the palette, and what was lost."""
     tall = rearrange(frames, "f h w c -> (f h) w c")
     colours = np.unique(tall.reshape(-1, 3), axis=0)
     if len(colours) <= 256:  # exact: the palette is the colours
-        palette, exact = colours, ()
+        palette, notes = colours, ()
         codes = colours.astype(np.int64) @ (65536, 256, 1)
         index = np.searchsorted(codes, tall.astype(np.int64) @ (65536, 256, 1)).astype(np.uint8)
     else:  # one palette for all frames and no dithering, or still parts would flicker
         quantised = Pictures.fromarray(tall).quantize(256, dither=Pictures.Dither.NONE)
         palette, index = np.array(quantised.getpalette("RGB")), np.asarray(quantised)
-        exact = (f"reduced from {len(colours)} colours to 256; .png and .webp keep them all",)
-    pictures = [Pictures.fromarray(part) for part in rearrange(index, "(f h) w -> f h w", f=len(frames))]
-    for picture in pictures:
-        picture.putpalette(palette.flatten().tolist())
-    # Pillow's frame by frame writer merges nothing
-    parts = [*GifImagePlugin._get_global_header(pictures[0], {"loop": 0})]
-    for picture, delay in zip(pictures, _delays(len(frames), fps, ticks=100), strict=True):
-        parts += GifImagePlugin.getdata(picture, duration=10 * delay)
-    return b"".join(parts) + b";", exact
+        notes = (f"reduced from {len(colours)} colours to 256; .png and .webp keep them all",)
+    return rearrange(index, "(f h) w -> f h w", f=len(frames)), palette.flatten().tolist(), notes
 
 
 def _encode_webp(frames: Frames, fps: float | int, lossless: bool) -> tuple[bytes, Notes]:

@@ -16,7 +16,7 @@ import sora_edu
 from sora_edu import cli
 from sora_edu.config import PRESETS, VAEConfig
 from sora_edu.errors import InputError, MediaError, UnknownWordWarning
-from sora_edu.media import load_clip, save_clip
+from sora_edu.media import fitting_size, load_clip, save_clip
 from sora_edu.vae import VideoVAE
 
 
@@ -325,7 +325,7 @@ def test_reconstruct_refuses_what_is_no_media(run, pipeline, tmp_path):
 
 def test_max_side_must_hold_one_patch():
     with pytest.raises(InputError, match="at least 8"):
-        cli.fitting_size((10, 10), unit=8, max_side=7)
+        fitting_size((10, 10), unit=8, max_side=7)
 
 
 def test_out_must_have_a_known_ending():

@@ -86,18 +86,49 @@ def _inert(text: object) -> str:
 
 
 def pixels(picture: Pictures.Image, size: tuple[int, int], colours: Colours) -> np.ndarray:
-    """All of a decoded picture as `h w 3` bytes, or as `h w` fractions of a deep one, shrunk to (height, width)."""
+    """All of a decoded picture as `h w 3` bytes, or as `h w` fractions of a deep one, shrunk to (height, width).
+
+    The same pixels as shrinking it whole, as each strip comes with the rows above and below that its edge needs.
+    """
     width, height = picture.size
+    scale_y = height / size[0]
     factor = max(1, min(height // size[0], width // size[1]) // 2)  # the rest is resized with antialiasing
-    rows = max(1, STRIP_PIXELS // (width * factor)) * factor
-    small = None
-    for top in range(0, height, rows):
-        part = colours.convert(picture.crop((0, top, width, min(height, top + rows))))
-        part = np.asarray(part.reduce(factor) if factor > 1 else part)
-        if small is None:
-            small = np.empty((-(-height // factor), *part.shape[1:]), part.dtype)
-        small[top // factor : top // factor + len(part)] = part
-    if small.shape[:2] == tuple(size):
-        return small
-    box = (0, 0, width / factor, height / factor)
-    return np.asarray(Pictures.fromarray(small).resize(size[::-1], Pictures.Resampling.BILINEAR, box))
+    rows = max(1, int(STRIP_PIXELS / (width * scale_y)))
+    margin = factor * 4
+    out = None
+    for top in range(0, size[0], rows):
+        bottom = min(size[0], top + rows)
+        first = max(0, int(top * scale_y) - margin) // factor * factor
+        last = min(height, int(bottom * scale_y) + 1 + margin)
+        strip = colours.convert(picture.crop((0, first, width, last)))
+        if (height, width) != tuple(size):
+            strip = strip.reduce(factor) if factor > 1 else strip
+            box = (0, (top * scale_y - first) / factor, width / factor, (bottom * scale_y - first) / factor)
+            strip = strip.resize((size[1], bottom - top), Pictures.Resampling.BILINEAR, box)
+        else:
+            strip = strip.crop((0, top - first, width, bottom - first))
+        part = np.asarray(strip)
+        if out is None:
+            out = np.empty((size[0], *part.shape[1:]), part.dtype)
+        out[top:bottom] = part
+    return out
+
+
+# Linear light of wide primaries to sRGB's (ITU-R BT.709), white to white.
+TO_BT709 = {
+    "BT.2020": ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
+    "Display P3": ((1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979)),
+}
+SCREEN_GAMMA = 2.4  # of a television, ITU-R BT.1886
+
+
+def from_wide(frame: np.ndarray, primaries: str) -> np.ndarray:
+    """Bytes `h w 3` in wide primaries to the same colours in sRGB's; what those cannot show is cut."""
+    linear = (np.arange(256, dtype=np.float32) / 255) ** SCREEN_GAMMA
+    matrix = np.array(TO_BT709[primaries], np.float32).T
+    out = np.empty_like(frame)
+    rows = max(1, STRIP_PIXELS // frame.shape[1])
+    for top in range(0, len(frame), rows):
+        light = (linear[frame[top : top + rows]] @ matrix).clip(0, 1)
+        out[top : top + rows] = np.round(255 * light ** (1 / SCREEN_GAMMA))
+    return out

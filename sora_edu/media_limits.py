@@ -10,17 +10,17 @@ MAX_SIDE = 2**16  # a picture 1 pixel wide and 33 million high costs 8 bytes a r
 MAX_PIXELS = 2**25  # of one picture as stored
 MAX_JPEG_PIXELS = 2**26  # a JPEG is decoded small: a phone's 64 megapixels fit
 MAX_VIDEO_PIXELS = 10 * 2**20  # of one frame of a video, as a decoder may keep 16 of them; 4K fits, 8K does not
-MAX_DECODED_BYTES = 200 * 10**6  # that decoding one picture takes
+MAX_DECODED_BYTES = 196 * 10**6  # that decoding one picture takes
 MAX_CLIP_PIXELS = 14 * 2**20  # of all frames together after shrinking: 176 MB as float32
-MAX_SOURCE_PIXELS = 2**28  # of all frames of an animated picture before shrinking
+MAX_SOURCE_PIXELS = 2**27  # of all frames of an animated picture before shrinking
 MAX_VIDEO_SOURCE_PIXELS = 2**30  # the same of a video: decoders of video are faster
 PIXELS_PER_BYTE = 100  # what a video may have for each of its bytes, if that is more: a long film is a large file
 MAX_FRAMES = 1024
 MAX_IMAGE_BYTES, MAX_VIDEO_BYTES = 2**28, 2**31
 
 # Measured peaks of Pillow's decoders beyond the file itself, in bytes a pixel.
-BYTES_PER_PIXEL = {"JPEG": 4, "BMP": 4, "PPM": 8, "TIFF": 8, "PNG": 4, "GIF": 9, "WEBP": 20, "AVIF": 20}
-BYTES_PER_PIXEL_MOVING = {"PNG": 16, "GIF": 16, "WEBP": 20, "AVIF": 20}
+BYTES_PER_PIXEL = {"JPEG": 4, "BMP": 4, "PPM": 8, "TIFF": 8, "PNG": 4, "GIF": 9, "WEBP": 16, "AVIF": 16}
+BYTES_PER_PIXEL_MOVING = {"PNG": 16, "GIF": 16, "WEBP": 16, "AVIF": 16}
 
 
 class Refused(Exception):

@@ -97,8 +97,8 @@ def still_size(height: int, width: int, wanted: Wanted) -> tuple[tuple[int, int]
     most = limits.MAX_CLIP_PIXELS
     if size[0] * size[1] <= most:
         return size, ()
-    ratio = (most / (height * width)) ** 0.5
-    size = max(1, int(height * ratio)), max(1, int(width * ratio))
+    while size[0] * size[1] > most:  # halved, as a JPEG can be decoded at 1/2 and 1/4 for less
+        size = max(1, size[0] // 2), max(1, size[1] // 2)
     note = f"shrunk from {width}x{height} to {size[1]}x{size[0]}, as at most {most:,} pixels are kept; set short_side"
     return size, (note,)
 

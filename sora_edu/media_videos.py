@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 
 from sora_edu import media_headers as headers
 from sora_edu import media_limits as limits
-from sora_edu.media_colour import Colours, pixels
+from sora_edu.media_colour import Colours, from_wide, pixels
 from sora_edu.media_heif import Grid, read_grid, turned
 from sora_edu.media_limits import Refused, Wanted
 from sora_edu.media_pictures import MOVING_FORMATS, STILL_FORMATS, Read, still_size, which
@@ -21,7 +21,7 @@ from sora_edu.media_pictures import MOVING_FORMATS, STILL_FORMATS, Read, still_s
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,asf"
 PROTOCOLS = "none"
 HIGH_RANGE = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
-WIDE_GAMUT = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}  # FFmpeg's numbers of primaries
+WIDE_GAMUT = {9: "BT.2020", 12: "Display P3"}  # FFmpeg's numbers of primaries
 LARGEST_STRETCH = 4.0
 Notes = tuple[str, ...]
 
@@ -79,7 +79,7 @@ def _read_video(container: av.container.InputContainer, stream: av.VideoStream, 
             last = frame
             if count > wanted.start:
                 frames.append(look.upright(frame, wanted))
-                times.append(frame.time)
+                times.append(_seconds(frame, stream))
             if frame.is_corrupt and not damage:
                 damage = (f"frame {count - 1} is damaged, and later ones may be",)
     except av.error.FFmpegError as cause:
@@ -98,14 +98,12 @@ def _read_video(container: av.container.InputContainer, stream: av.VideoStream, 
 
 def _decoded(container: av.container.InputContainer, stream: av.VideoStream, most: int) -> Iterator[av.VideoFrame]:
     """Decode packet by packet, at most `most` packets: some hold no frame that is shown, and cost as much."""
-    decoder = _alpha_decoder(stream) or stream.codec_context
-    decoder.options = {"max_pixels": str(limits.MAX_VIDEO_PIXELS)}  # frames may grow on the way
-    decoder.thread_count = 1  # starting threads takes longer than decoding a short clip
+    alpha = _alpha_decoder(stream)
+    stream.codec_context.thread_count = 1  # starting threads takes longer than decoding a short clip
     for count, packet in enumerate(container.demux(stream)):
         if count > most + 1:
             raise Refused(f"has more than the {most} frames of this size that are decoded; set max_frames")
-        for frame in decoder.decode(packet if packet.size else None):
-            yield frame
+        yield from packet.decode() if alpha is None else alpha.decode(packet if packet.size else None)
 
 
 def _alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
@@ -113,16 +111,22 @@ def _alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
     if name is None or stream.metadata.get("alpha_mode") != "1":
         return None
-    return av.CodecContext.create(name, "r")
+    decoder = av.CodecContext.create(name, "r")
+    decoder.thread_count = 1
+    return decoder
 
 
 def _ends_early(container, stream, frame: av.VideoFrame, count: int, promised: int) -> bool:
     if stream.frames:
         return count < promised
-    end = (frame.time or 0) - (container.start_time or 0) / av.time_base
-    step = float((frame.duration or 0) * frame.time_base)
+    end = (_seconds(frame, stream) or 0) - (container.start_time or 0) / av.time_base
+    step = float((frame.duration or 0) * stream.time_base)
     length = (container.duration or 0) / av.time_base
     return len(container.streams) == 1 and end + 1.5 * step < length  # else the sound may last longer
+
+
+def _seconds(frame: av.VideoFrame, stream: av.VideoStream) -> float | None:
+    return None if frame.pts is None else float(frame.pts * stream.time_base)
 
 
 class Look:
@@ -155,26 +159,35 @@ class Look:
 
     def _pixels(self, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
         # Trap: with its default, a pool of threads for each frame, swscale hung for minutes on a busy machine.
-        options = {"threads": 1} | self._to_srgb(frame)
+        options = {"threads": 1} | self._tones(frame)
         if any(part.is_alpha for part in frame.format.components):
-            picture = Pictures.fromarray(frame.to_ndarray(format="rgba", **options))
-            if picture.getextrema()[3][0] < 255:
-                self._note("its transparent parts are shown over white")
-            return _exactly(pixels(picture, _no_larger(size, picture), Colours(picture)), size)
-        if size != (frame.height, frame.width):
-            way = Interpolation.AREA if size[0] * size[1] < frame.height * frame.width else Interpolation.BILINEAR
-            options |= {"height": size[0], "width": size[1], "interpolation": way}
-        return frame.to_ndarray(format="rgb24", **options)
+            shown = self._over_white(frame.to_ndarray(format="rgba", **options), size)
+        else:
+            if size != (frame.height, frame.width):
+                way = Interpolation.AREA if size[0] * size[1] < frame.height * frame.width else Interpolation.BILINEAR
+                options |= {"height": size[0], "width": size[1], "interpolation": way}
+            shown = frame.to_ndarray(format="rgb24", **options)
+        gamut = WIDE_GAMUT.get(frame.color_primaries)
+        if gamut is None or frame.color_trc in HIGH_RANGE:
+            return shown
+        self._note(f"its colours ({gamut}) were converted to sRGB")
+        return from_wide(shown, gamut)
 
-    def _to_srgb(self, frame: av.VideoFrame) -> dict:
-        """Options that map high dynamic range and wide colours to a screen's; none for an ordinary video."""
-        range_, gamut = HIGH_RANGE.get(frame.color_trc), WIDE_GAMUT.get(frame.color_primaries)
-        if range_ is None and gamut is None:
+    def _over_white(self, rgba: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        picture = Pictures.fromarray(rgba)
+        if picture.getextrema()[3][0] < 255:
+            self._note("its transparent parts are shown over white")
+        return _exactly(pixels(picture, _no_larger(size, picture), Colours(picture)), size)
+
+    def _tones(self, frame: av.VideoFrame) -> dict:
+        """Options that map a high dynamic range to a screen's; none for an ordinary video."""
+        kind = HIGH_RANGE.get(frame.color_trc)
+        if kind is None:
             return {}
-        kind = " and ".join(filter(None, (f"{range_} (high dynamic range)" if range_ else None, gamut)))
-        self._note(f"its colours are {kind}; they were mapped to an ordinary screen's, and bright ones are cut")
-        curve = int(ColorTrc.IEC61966_2_1) if range_ else frame.color_trc  # ordinary video keeps its own, as elsewhere
-        return {"dst_color_trc": curve, "dst_color_primaries": ColorPrimaries.BT709}
+        self._note(
+            f"its tones are {kind} (high dynamic range); they were mapped to a screen's, and bright ones are cut"
+        )
+        return {"dst_color_trc": ColorTrc.IEC61966_2_1, "dst_color_primaries": ColorPrimaries.BT709}
 
 
 def _no_larger(size: tuple[int, int], picture: Pictures.Image) -> tuple[int, int]:

@@ -29,4 +29,5 @@ def test_the_command_makes_the_shipped_picture(monkeypatch, tmp_path):
     for frame in range(shipped.n_frames):
         shipped.seek(frame), made.seek(frame)
         one, other = (np.asarray(picture.convert("L"), int) for picture in (shipped, made))
-        assert np.abs(one - other).mean() < 3, "another processor may round otherwise, no more"
+        far = np.abs(one - other) > 30
+        assert far.mean() < 0.005, "another processor may round otherwise, and its palette have other shades, no more"

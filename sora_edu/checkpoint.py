@@ -1,112 +1,147 @@
 """Checkpoints: safetensors files that carry their configuration and a checksum, written so that a kill loses nothing.
 
 safetensors loads a flipped bit silently, so every file holds a SHA-256 over its header and its data, and every
-load checks it before a tensor is made. No pickle is ever opened.
+load checks it before a value is read. No pickle is ever opened. A file may come from anybody: its size, header,
+checksum, names, shapes and types are checked in this order, and nothing is built or copied before they fit.
 """
 
 import hashlib
 import json
 import os
 import struct
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors_torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from sora_edu.errors import CheckpointError
+from sora_edu.errors import CheckpointError, InputError
 
 FORMAT = "sora_edu/1"
 HEADER_LIMIT = 1 << 20  # bytes; the header of a real checkpoint takes a few tens of thousands
 FILE_LIMIT = 4 << 30  # bytes
 RENAMED = {".table": ".scale_shift_table"}  # ends of tensors' names in older files, and what they are now
+WEIGHTS = (torch.float32, torch.float16, torch.bfloat16)  # what weights may be stored as
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
 
 
-def _digest(header: dict, data: bytes | memoryview) -> str:
-    """SHA-256 over the header, without the checksum itself, and the data."""
-    meta = {k: v for k, v in header.get("__metadata__", {}).items() if k != "sha256"}
-    entries = {k: v for k, v in header.items() if k != "__metadata__"}
+def _digest(entries: dict, meta: dict, data: Iterable[bytes | memoryview]) -> str:
+    """SHA-256 over what the header says of the tensors, the metadata without the checksum, and the data."""
+    meta = {k: v for k, v in meta.items() if k != "sha256"}
     digest = hashlib.sha256(json.dumps([entries, meta], sort_keys=True).encode())
-    digest.update(data)
+    for chunk in data:
+        digest.update(chunk)
     return digest.hexdigest()
 
 
-def _split(raw: bytes) -> tuple[dict, memoryview]:
-    """Header and data of a safetensors file's bytes."""
-    (length,) = struct.unpack("<Q", raw[:8])
-    return json.loads(raw[8 : 8 + length]), memoryview(raw)[8 + length :]
+def _chunks(path: Path, start: int) -> Iterator[bytes]:
+    """The file's bytes from ``start`` on, a megabyte at a time."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        while chunk := file.read(1 << 20):
+            yield chunk
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, *content: bytes | memoryview) -> None:
     """Write beside the file, flush to disk, then rename: at any moment the old file or the new one is whole."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write {path}: {error.strerror}; what stood there before is untouched") from error
+    finally:
+        if part.exists():  # only after an error or Ctrl-C
+            part.unlink()
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> str:
-    """Save tensors with JSON metadata and a checksum, atomically; return the checksum. Raises CheckpointError."""
+    """Save tensors with JSON metadata and a checksum, atomically; return the checksum. Raises CheckpointError.
+
+    The same content gives the same bytes: safetensors would shuffle the metadata, so its header is written sorted.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     meta = {"format": FORMAT, **{k: json.dumps(v, sort_keys=True) for k, v in metadata.items()}}
-    header, data = _split(safetensors_torch.save(tensors, meta))
-    meta["sha256"] = _digest(header, data)
-    write_atomically(path, safetensors_torch.save(tensors, meta))
+    raw = memoryview(safetensors_torch.save(tensors))
+    start = 8 + struct.unpack("<Q", raw[:8])[0]
+    entries, data = json.loads(bytes(raw[8:start])), raw[start:]
+    meta["sha256"] = _digest(entries, meta, [data])
+    header = json.dumps({"__metadata__": meta, **entries}, sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # so that the data begin at a multiple of 8
+    write_atomically(path, struct.pack("<Q", len(header)), header, data)
     return meta["sha256"]
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Load what ``save_tensors`` wrote: the tensors and the metadata, after the checksum held.
-
-    Raises CheckpointError where the file is missing, truncated, altered, oversized, or not of this library.
-    """
-    path = Path(path)
+def _data_start(path: Path) -> int:
+    """Where the data begin, for a file whose size and length of header a checkpoint may have."""
     try:
         size = path.stat().st_size
         if not path.is_file() or size > FILE_LIMIT:
-            raise CheckpointError(
-                f"{path} is not a checkpoint: it is {'a folder' if path.is_dir() else f'{size:,} bytes long'}"
-            )
+            what = "a folder" if path.is_dir() else f"{size:,} bytes long"
+            raise CheckpointError(f"{path} is not a checkpoint: it is {what}")
         with open(path, "rb") as file:
             head = file.read(8)
-            length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-            if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-                raise CheckpointError(
-                    f"{path} is not a checkpoint: its header is missing, cut off or too long; copy or train it again"
-                )
-            raw = head + file.read()
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
-    try:
-        header, data = _split(raw)
-        meta = dict(header["__metadata__"])
-        expected, found = meta.pop("sha256"), meta.pop("format")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+    if not 2 <= length <= min(HEADER_LIMIT, size - 8):
         raise CheckpointError(
-            f"{path} is not a checkpoint of this library: it lacks the format mark and the checksum"
+            f"{path} is not a checkpoint: its header is missing, cut off or too long; copy or train it again"
+        )
+    return 8 + length
+
+
+def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors, their data still in the file, and the metadata; CheckpointError unless the checksum holds."""
+    start, entries, end = _data_start(path), {}, 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.offset_keys()}
+            for name, tensor in tensors.items():
+                begin, end = end, end + tensor.nbytes
+                kind, shape = file.get_slice(name).get_dtype(), file.get_slice(name).get_shape()
+                entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+    except (SafetensorError, ValueError, TypeError, RuntimeError, OverflowError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is damaged, or is not a checkpoint: {str(error)[:200]}; copy or train it again"
         ) from error
-    if found != FORMAT:
+    if "format" not in meta or "sha256" not in meta:
+        raise CheckpointError(f"{path} is not a checkpoint of this library: it lacks the format mark and the checksum")
+    if meta["format"] != FORMAT:
+        found = meta["format"][:40]
         raise CheckpointError(
             f"{path} has format {found!r}, but this version reads {FORMAT!r}; use the version that wrote it"
         )
-    if _digest(header, data) != expected:
+    if _digest(entries, meta, _chunks(path, start)) != meta["sha256"]:
         raise CheckpointError(
             f"{path} is damaged: its content does not fit its SHA-256; copy it again or restore it with git"
         )
+    return tensors, meta
+
+
+def load_tensors(path: Path, *, mapped: bool = False) -> tuple[dict[str, Tensor], dict]:
+    """Load what ``save_tensors`` wrote: the tensors and the metadata, after the checksum held.
+
+    With ``mapped`` the data stay in the file until they are read, so that a large file of another model costs nothing;
+    copy what you keep. Raises CheckpointError where the file is missing, truncated, altered, oversized, or foreign.
+    """
+    path = Path(path)
+    tensors, meta = _open(path)
     try:
-        return rename(safetensors_torch.load(raw)), {k: json.loads(v) for k, v in meta.items()}
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}; copy it again or restore it with git") from error
+        metadata = {k: json.loads(v) for k, v in meta.items() if k not in ("format", "sha256")}
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: its metadata are no JSON; use another copy") from error
+    return rename(tensors if mapped else {name: tensor.clone() for name, tensor in tensors.items()}), metadata
 
 
 def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -116,25 +151,45 @@ def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights(
-    module: nn.Module, tensors: dict[str, Tensor], *, prefix: str = "", source: str = "checkpoint"
-) -> None:
-    """Copy tensors under a prefix into a module; names, shapes and finiteness must all fit, or CheckpointError."""
-    own = module.state_dict()
-    given = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
+class _WithoutValues(TorchFunctionMode):
+    """Skips the first values of weights: on the meta device some of them import a compiler, which takes seconds."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
+def expected_weights(build: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    """Names and shapes of a module's weights without building it: tensors on the meta device, which hold no data."""
+    with torch.device("meta"), _WithoutValues():
+        return build().state_dict()
+
+
+def check_weights(tensors: dict[str, Tensor], expected: dict[str, Tensor], *, source: str = "checkpoint") -> None:
+    """Names, shapes and types of a file's weights must be as expected, or CheckpointError; no value is read."""
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or extra:
+        missing, extra = ([name[:100] for name in names[:3]] for names in (missing, extra))
         raise CheckpointError(
-            f"{source} is for another model: missing {missing[:3]}, unexpected {extra[:3]}; train it with this version"
+            f"{source} is for another model: missing {missing}, unexpected {extra}; train it with this version"
         )
-    for name, tensor in given.items():
-        if tensor.shape != own[name].shape:
-            raise CheckpointError(
-                f"{source} is for another model: {name} is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
-            )
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            got, fits = tuple(tensor.shape), tuple(expected[name].shape)
+            raise CheckpointError(f"{source} is for another model: {name} is {got}, expected {fits}")
+        if tensor.dtype not in WEIGHTS:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{source} holds {kind} in {name}; weights are float32, float16 or bfloat16")
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str = "checkpoint") -> None:
+    """Copy tensors into a module; names, shapes, types and finiteness must all fit, or CheckpointError."""
+    check_weights(tensors, module.state_dict(), source=source)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
             raise CheckpointError(f"{source} holds values that are not finite in {name}; use an earlier checkpoint")
-    module.load_state_dict(given)
+    module.load_state_dict(tensors)
 
 
 def shipped_checkpoints() -> dict[str, Path]:
@@ -148,22 +203,20 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
     path = Path(name_or_path)
-    path = path / "model.safetensors" if path.is_dir() else path
-    if not path.exists():
-        known = ", ".join(shipped) or "none"
-        raise CheckpointError(
-            f"no checkpoint {str(name_or_path)[:200]!r}; shipped: {known}; or give a file or a run's folder"
-        )
-    return path
+    with suppress(OSError):  # such as a name that is too long
+        path = path / "model.safetensors" if path.is_dir() else path
+        if path.exists():
+            return path
+    known = f"shipped: {', '.join(shipped)}" if shipped else (
+        f"none are shipped in {SHIPPED}, since they come with the repository: work from a clone of it "
+        "(pip install -e .), or train one (sora-edu train --out runs/mine)"
+    )  # fmt: skip
+    raise CheckpointError(f"no checkpoint {str(name_or_path)[:200]!r}; {known}; or give a file or a run's folder")
 
 
 def verify(name_or_path: str | Path) -> str:
     """Check a checkpoint's checksum and return it; CheckpointError says what is wrong."""
-    path = find_checkpoint(name_or_path)
-    load_tensors(path)
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        return json.loads(file.read(length))["__metadata__"]["sha256"]
+    return _open(find_checkpoint(name_or_path))[1]["sha256"]
 
 
 def config_to_json(config) -> dict:
@@ -171,9 +224,17 @@ def config_to_json(config) -> dict:
     return json.loads(json.dumps(asdict(config)))
 
 
-def config_from_json(kind, values: dict):
-    """The dataclass again; lists become tuples. CheckpointError where names or values do not fit."""
+def config_from_json(kind, values: object):
+    """The dataclass again; lists become tuples. CheckpointError where names, types or ranges do not fit."""
+    unfit = f"the checkpoint's {kind.__name__} does not fit this version"
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{unfit}: it is a {type(values).__name__}, not a table of settings")
+    if unknown := sorted(values.keys() - {field.name for field in fields(kind)}):
+        raise CheckpointError(f"{unfit}: unknown settings {[name[:40] for name in unknown[:3]]}")
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    if missing := sorted(needed - values.keys()):
+        raise CheckpointError(f"{unfit}: settings {missing} are missing")
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"the checkpoint's {kind.__name__} does not fit this version: {error}") from error
+    except InputError as error:
+        raise CheckpointError(f"{unfit}: {error}") from error

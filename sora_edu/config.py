@@ -74,8 +74,8 @@ class VAEConfig:
     fs: int = 4  # compression in height and width
 
     def __post_init__(self):
-        blocks = {"enc_blocks": (0, 64), "dec_blocks": (0, 64)}
-        check_fields(self, channels=(1, 1024), widths=(1, 8192), ft=(1, 64), fs=(1, 64), **blocks)
+        blocks = {"enc_blocks": (0, 16), "dec_blocks": (0, 16)}
+        check_fields(self, channels=(1, 1024), widths=(1, 8192), ft=(1, 16), fs=(1, 64), **blocks)
         if self.ft != 2 ** (len(self.widths) - 1):
             fits = 2 ** (len(self.widths) - 1)
             raise InputError(f"ft={self.ft} does not fit {len(self.widths)} widths; use {fits}, a halving a level")

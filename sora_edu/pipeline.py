@@ -5,9 +5,17 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from sora_edu.checkpoint import config_from_json, config_to_json, find_checkpoint, load_tensors, load_weights
+from sora_edu.checkpoint import (
+    check_weights,
+    config_from_json,
+    config_to_json,
+    expected_weights,
+    find_checkpoint,
+    load_tensors,
+    load_weights,
+)
 from sora_edu.compute import autocast
 from sora_edu.config import DiTConfig, Preset, TextConfig, TrainConfig, VAEConfig, WorldConfig
 from sora_edu.dit import TextToVideo
@@ -38,13 +46,27 @@ def model_metadata(preset: Preset, tokenizer: Tokenizer) -> dict:
     return {"preset": config_to_json(preset), "vocabulary": list(tokenizer.vocabulary)}
 
 
-def preset_from_json(values: dict) -> Preset:
+def preset_from_json(values: object) -> Preset:
     """The preset that ``model_metadata`` wrote; CheckpointError where it does not fit this version."""
-    try:
-        parts = {name: config_from_json(kind, values[name]) for name, kind in PARTS.items()}
-        return Preset(**{**values, **parts})
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"the checkpoint's configuration does not fit this version: {error}") from error
+    if isinstance(values, dict):
+        parts = {name: config_from_json(kind, values[name]) for name, kind in PARTS.items() if name in values}
+        values = values | parts
+    return config_from_json(Preset, values)
+
+
+def count_blocks(preset: Preset) -> int:
+    """Blocks of the VAE, the text encoder and the transformer; each has tensors of its own."""
+    vae = preset.vae
+    return len(vae.widths) * (vae.enc_blocks + vae.dec_blocks) + preset.text.depth + preset.dit.depth
+
+
+def tokenizer_from_json(vocabulary: object) -> Tokenizer:
+    """The tokenizer of a checkpoint's words; CheckpointError where they are not words, or one comes twice."""
+    if not isinstance(vocabulary, list) or not all(isinstance(word, str) and word for word in vocabulary):
+        raise CheckpointError("the checkpoint's vocabulary does not fit this version: it must be a list of words")
+    if len(set(vocabulary)) < len(vocabulary):
+        raise CheckpointError("the checkpoint's vocabulary does not fit this version: a word comes twice")
+    return Tokenizer(tuple(vocabulary))
 
 
 class Pipeline:
@@ -70,17 +92,29 @@ class Pipeline:
     def load(cls, name_or_path: str | Path = "tiny", *, device: str = "cpu") -> "Pipeline":
         """A shipped checkpoint by name, or one of your own by path; CheckpointError says what is wrong with it."""
         path = find_checkpoint(name_or_path)
-        tensors, meta = load_tensors(path)
+        tensors, meta = load_tensors(path, mapped=True)
         if "preset" not in meta or "vocabulary" not in meta:
             raise CheckpointError(
                 f"{path} holds no model: it is a training state; use model.safetensors of the same run"
             )
-        preset, tokenizer = preset_from_json(meta["preset"]), Tokenizer(tuple(meta["vocabulary"]))
-        vae, model = VideoVAE(preset.vae), TextToVideo(preset.dit, preset.text, len(tokenizer))
-        tensors = {k: v.float() for k, v in tensors.items()}
-        load_weights(vae, tensors, prefix="vae.", source=str(path))
-        load_weights(model, tensors, prefix="model.", source=str(path))
-        return cls(preset, vae.to(device), model.to(device), tokenizer)
+        preset, tokenizer = preset_from_json(meta["preset"]), tokenizer_from_json(meta["vocabulary"])
+
+        def build() -> nn.ModuleDict:
+            text_to_video = TextToVideo(preset.dit, preset.text, len(tokenizer))
+            return nn.ModuleDict({"vae": VideoVAE(preset.vae), "model": text_to_video})
+
+        blocks = count_blocks(preset)
+        if blocks > len(tensors):
+            raise CheckpointError(
+                f"{path} is for another model: it asks for {blocks} blocks, but holds {len(tensors)} tensors"
+            )
+        check_weights(tensors, expected_weights(build), source=str(path))  # before anything large is built
+        modules = build()
+        load_weights(modules, tensors, source=str(path))
+        if not ((modules["vae"].latent_scale >= 1e-6) & (modules["vae"].latent_scale <= 1e6)).all():
+            raise CheckpointError(f"{path} holds a vae.latent_scale outside 1e-6 to 1e6; use an earlier checkpoint")
+        modules.to(device)
+        return cls(preset, modules["vae"], modules["model"], tokenizer)
 
     def latent_shape(self, frames: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Channels, frames, height and width of a clip's latent; InputError names the nearest sizes that fit."""

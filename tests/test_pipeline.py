@@ -1,14 +1,27 @@
+import copy
 import warnings
+from dataclasses import replace
 
+import jaxtyping
 import pytest
 import torch
 
 from sora_edu.checkpoint import save_tensors, shipped_checkpoints
-from sora_edu.config import TINY
+from sora_edu.config import TINY, DiTConfig, TextConfig, VAEConfig
+from sora_edu.dit import TextToVideo
 from sora_edu.errors import CheckpointError, InputError, PromptError, UnknownWordWarning
 from sora_edu.pipeline import Pipeline, model_metadata, preset_from_json
 from sora_edu.sampling import heun
 from sora_edu.tokenizer import Tokenizer
+from sora_edu.vae import VideoVAE
+
+
+@pytest.fixture
+def unchecked():
+    """Switch the tests' shape checks off, so that the library's own message is seen, as a user sees it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +110,134 @@ def test_a_configuration_that_does_not_fit_is_refused(change):
     change(values)
     with pytest.raises(CheckpointError, match="does not fit this version"):
         preset_from_json(values)
+
+
+MINI = replace(
+    TINY,
+    vae=VAEConfig(channels=4, widths=(8, 8, 8), enc_blocks=1, dec_blocks=1),
+    text=TextConfig(width=16, depth=1, heads=2),
+    dit=DiTConfig(channels=4, width=24, depth=1, heads=2, text_width=16),
+)
+
+
+@pytest.fixture(scope="module")
+def mini() -> tuple[dict, dict]:
+    """Weights and metadata of a small, sound model."""
+    vae, model = VideoVAE(MINI.vae), TextToVideo(MINI.dit, MINI.text, len(Tokenizer()))
+    modules = torch.nn.ModuleDict({"vae": vae, "model": model})
+    return modules.state_dict(), model_metadata(MINI, Tokenizer())
+
+
+def load_changed(mini, path, change) -> Pipeline:
+    """Load the small model from a file in which something was changed before its checksum was taken."""
+    tensors, meta = {k: v.clone() for k, v in mini[0].items()}, copy.deepcopy(mini[1])
+    change(tensors, meta)
+    save_tensors(path / "model.safetensors", tensors, meta)
+    return Pipeline.load(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_are_loaded_as_float32(mini, tmp_path, dtype):
+    loaded = load_changed(mini, tmp_path, lambda t, m: t.update({k: v.to(dtype) for k, v in t.items()}))
+    for part, module in (("vae.", loaded.vae), ("model.", loaded.model)):
+        for name, weight in module.state_dict().items():
+            assert torch.equal(weight, mini[0][part + name].to(dtype).float())
+
+
+SETTINGS = [
+    ({"dit": {"depth": 10**6}}, "depth=1000000 must be a whole number from 0 to 64"),
+    ({"text": {"depth": 10**6}}, "depth=1000000 must be"),
+    ({"vae": {"enc_blocks": 10**6}}, "enc_blocks=1000000 must be"),
+    ({"dit": {"depth": 64}, "text": {"depth": 64}}, "asks for 134 blocks, but holds [0-9]+ tensors"),
+    ({"dit": {"width": 16384, "mlp_ratio": 16.0}}, r"norm_k.weight is \(12,\), expected \(8192,\)"),
+    ({"dit": {"heads": 0}}, "heads=0 must be"),
+    ({"dit": {"depth": "6"}}, "depth='6' must be"),
+    ({"dit": {"depth": True}}, "depth=True must be"),
+    ({"dit": {"depth": 10**4000}}, "depth=<13288 bits> must be"),
+    ({"dit": {"patch": 2}}, "patch=2 must be"),
+    ({"dit": {"patch": [[[1]]]}}, "patch=.* must be"),
+    ({"dit": {"mlp_ratio": float("nan")}}, "mlp_ratio=nan must be"),
+    ({"dit": {"wings": 2}}, "DiTConfig does not fit this version: unknown settings .'wings'."),
+    ({"wings": 2}, "Preset does not fit this version: unknown settings .'wings'."),
+    ({"vae": {"widths": [64, 96, -1]}}, "widths=.* must be"),
+    ({"text": {"max_tokens": 10**9}}, "max_tokens=1000000000 must be"),
+    ({"cfg_scale": "x"}, "cfg_scale='x' must be"),
+    ({"shift": None}, "shift=None must be"),
+    ({"shift": float("inf")}, "shift=inf must be"),
+    ({"vae": []}, "VAEConfig does not fit this version: it is a list"),
+    ({"vae": None}, "VAEConfig does not fit this version: it is a NoneType"),
+    ({"dit_train": {"steps": None}}, "steps=None must be"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), SETTINGS)
+def test_settings_from_elsewhere_are_refused(mini, tmp_path, unchecked, settings, message):
+    def change(tensors, meta):
+        for name, value in settings.items():
+            part = meta["preset"].get(name)
+            meta["preset"][name] = (
+                part | value if isinstance(part, dict) and isinstance(value, dict) and value else value
+            )
+
+    with pytest.raises(CheckpointError, match=message):
+        load_changed(mini, tmp_path, change)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (5, "list of words"),
+        ("abc", "list of words"),
+        ([[1]], "list of words"),
+        (["a", ""], "list of words"),
+        (["a", "a"], "a word comes twice"),
+        (["a", "b"], r"embed.weight is .* expected \(5, 16\)"),
+    ],
+)
+def test_a_vocabulary_from_elsewhere_is_refused(mini, tmp_path, words, message):
+    with pytest.raises(CheckpointError, match=message):
+        load_changed(mini, tmp_path, lambda t, m: m.update(vocabulary=words))
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.complex64, torch.float64, torch.float8_e4m3fn])
+def test_weights_of_another_type_are_refused(mini, tmp_path, kind):
+    with pytest.raises(CheckpointError, match=f"holds {str(kind)[6:]} in .*; weights are float32, float16 or bfloat16"):
+        load_changed(mini, tmp_path, lambda t, m: t.update({k: v.to(kind) for k, v in t.items()}))
+
+
+@pytest.mark.parametrize("scale", [0, -1, 1e-30, 1e30, float("nan"), float("inf")])
+def test_a_scale_that_no_latent_has_is_refused(mini, tmp_path, scale):
+    with pytest.raises(CheckpointError, match="latent_scale"):
+        load_changed(mini, tmp_path, lambda t, m: t["vae.latent_scale"].fill_(scale))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, m: t.clear(), "asks for 8 blocks, but holds 0 tensors"),
+        (lambda t, m: t.pop("vae.latent_mean"), "missing .'vae.latent_mean'., unexpected ..;"),
+        (lambda t, m: t.update(x=torch.ones(1)), "missing .., unexpected .'x'."),
+        (
+            lambda t, m: t.update({"vae.latent_mean": torch.ones(0)}),
+            r"vae.latent_mean is \(0,\), expected \(4, 1, 1, 1\)",
+        ),
+        (lambda t, m: t["vae.latent_mean"].fill_(float("nan")), "not finite in vae.latent_mean"),
+        (lambda t, m: m.update(preset=[]), "Preset does not fit this version: it is a list"),
+        (lambda t, m: m["preset"].pop("dit"), "settings .'dit'. are missing"),
+        (
+            lambda t, m: m["preset"]["dit_train"].pop("steps"),
+            "TrainConfig does not fit .* settings .'steps'. are missing",
+        ),
+        (lambda t, m: m.pop("preset"), "holds no model"),
+    ],
+)
+def test_weights_and_metadata_that_do_not_fit_are_refused(mini, tmp_path, change, message):
+    with pytest.raises(CheckpointError, match=message):
+        load_changed(mini, tmp_path, change)
+
+
+def test_settings_of_an_older_version_take_the_defaults(mini, tmp_path):
+    assert load_changed(mini, tmp_path, lambda t, m: m["preset"].pop("steps")).preset.steps == TINY.steps
 
 
 def test_a_file_without_a_model_is_refused(tmp_path):

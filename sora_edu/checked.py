@@ -8,10 +8,12 @@ read, never values: no GPU is waited for, and NaN passes through, so that NaN in
 import dataclasses
 import functools
 import inspect
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
+from typing import no_type_check  # a call would be checked twice in the tests, and slowly
 
 import torch
 from jaxtyping import AbstractArray, Shaped
@@ -32,6 +34,7 @@ KINDS = {  # jaxtyping's name of a type -> what it is called, and how to get it 
 }
 
 
+@no_type_check
 def checked(fn: Callable | None = None, *, empty: bool = False) -> Callable:
     """Refuse calls of ``fn`` whose tensors do not fit its annotations, such as ``Float[Tensor, "b c h w"]``.
 
@@ -42,11 +45,12 @@ def checked(fn: Callable | None = None, *, empty: bool = False) -> Callable:
     if fn is None:
         return functools.partial(checked, empty=empty)
     owner, (checks, watches) = owner_of(fn), checks_of(fn)
+    method = next(iter(inspect.signature(fn).parameters), "") == "self"
 
     @functools.wraps(fn)
     def call(*args, **kwargs):
         if not torch.compiler.is_compiling():
-            sizes, given = {}, len(args)
+            sizes, given = {"self": (args[0], "self")} if method else {}, len(args)
             for place, name, check in checks:
                 if place < given:
                     check(args[place], sizes)
@@ -71,6 +75,7 @@ def owner_of(fn: Callable) -> str:
     return name.removesuffix(".forward").removesuffix(".__call__").removesuffix(".__init__")
 
 
+@no_type_check
 def refuse_empty(owner: str, sizes: Sizes) -> None:
     """Raise InputError where an axis has no elements: means of nothing are NaN, and loops over nothing do nothing."""
     for axis, (size, name) in sizes.items():
@@ -119,6 +124,7 @@ def check_of(hint: object, where: str) -> Check | None:
     return parts(hint.__annotations__, where) if hasattr(hint, "_fields") else None
 
 
+@no_type_check
 def array(hint: type[AbstractArray], where: str) -> Check:
     """Check one tensor: its type, how many axes it has, and their sizes."""
     kinds = {getattr(torch, name, None) for name in hint.dtypes} if isinstance(hint.dtypes, tuple) else None
@@ -140,7 +146,7 @@ def array(hint: type[AbstractArray], where: str) -> Check:
             if known is None:
                 if type(axis) is str:
                     sizes[axis] = size, name
-                elif (needed := computed(axis, sizes)) not in (None, size):
+                elif (needed := computed(axis, size, sizes)) not in (None, size):
                     raise InputError(f"{where} is {look(value)}: {size} where ({axes_of(hint)}) needs {needed}")
             elif known[0] != size:
                 raise InputError(other_size(value, axis, size, known, where))
@@ -149,20 +155,24 @@ def array(hint: type[AbstractArray], where: str) -> Check:
 
 
 def axis_of(word: str) -> object:
-    """What a word of "b k=2 _ n//2 *rest" asks of a size: a name, a number, an expression, or nothing (None)."""
-    word = word.lstrip("#?").split("=")[-1]
-    if word.lstrip("*").isidentifier() and word.lstrip("*")[0] != "_":
+    """What one of "b k=2 _ n//2 {self.width} #m *rest" asks of a size: a name, number, expression, or nothing: None."""
+    word = word.split("=")[-1]
+    if word.removeprefix("*").isidentifier() and word.strip("*")[0] != "_":
         return word
+    if word[0] == "#":  # a size of 1 is broadcast on purpose
+        return compile(f"{word[1:]} if size != 1 else 1", word, "eval")
     if word.isdigit():
         return int(word)
-    return compile(word, "<axis>", "eval") if word[0] not in "_.*" and "{" not in word else None
+    return None if word[0] in "_.*" else compile(re.sub("[{}]", "", word), word, "eval")
 
 
-def computed(axis: object, sizes: Sizes) -> int | None:
+def computed(axis: object, size: object, sizes: Sizes) -> int | None:
     """The size that a number or an expression of other axes asks for; None where it asks for none, or they are open."""
     if isinstance(axis, types.CodeType):
-        known = {name: size for name, (size, _) in sizes.items()}
-        return eval(axis, {}, known) if set(axis.co_names) <= known.keys() else None
+        try:
+            return eval(axis, {}, {name: known for name, (known, _) in sizes.items()} | {"size": size})
+        except NameError:
+            return None
     return axis
 
 
@@ -172,6 +182,7 @@ def fold(shape: Sequence[int], at: int, length: int) -> tuple:
     return (*shape[:at], tuple(shape[at:end]), *shape[end:]) if end >= at else ()
 
 
+@no_type_check
 def either(hints: tuple, where: str) -> Check | None:
     """Check that a value fits one of several annotations; one of them may be None or hold no tensor."""
     found = {hint: check_of(hint, where) for hint in hints}
@@ -196,6 +207,7 @@ def either(hints: tuple, where: str) -> Check | None:
     return check
 
 
+@no_type_check
 def parts(hints: dict[object, object], where: str) -> Check | None:
     """Check a tuple, or NamedTuple, part by part."""
     names = [f"{where}[{key}]" if type(key) is int else f"{where}.{key}" for key in hints]
@@ -219,7 +231,7 @@ def elements(hint: object, where: str) -> Check | None:
         if not isinstance(value, tuple | list):
             raise InputError(f"{where} is {look(value)}, not a list; use [x]")
         for element in value:
-            each(element, sizes)
+            each(element, dict(sizes))  # the letters of an element are its own
 
     return check if each else None
 

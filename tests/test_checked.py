@@ -117,6 +117,17 @@ def test_axes_of_fixed_or_computed_size():
     assert "other is float32 [5, 2, 6]: 3 axes" in refused(turn, x, torch.ones(5, 3), x)
 
 
+def test_an_axis_that_may_be_broadcast_says_so():
+    @checked
+    def attend(x: Float[Tensor, "b n"], mask: Bool[Tensor, "*#lead #b n"]): ...
+
+    x = torch.ones(2, 3)
+    for shape in ((2, 3), (1, 3), (7, 1, 2, 3)):
+        attend(x, torch.ones(shape).bool())
+    assert "mask is bool [5, 3]: 5 where (*#lead #b n) needs 2" in refused(attend, x, torch.ones(5, 3).bool())
+    assert "mask is bool [2, 4]: n=4, but x has n=3" in refused(attend, x, torch.ones(2, 4).bool())
+
+
 # --- tuples, records, methods, functions -----------------------------------------------------------------------------
 
 
@@ -164,12 +175,13 @@ def test_the_fields_of_a_record_are_checked():
 
 def test_the_elements_of_a_list_and_the_members_of_a_union_are_checked():
     @checked
-    def show(tables: Sequence[Int[Tensor, "_ _"]], text: Tensor | tuple[Tensor, ...], scale: Tensor | float = 1.0): ...
+    def show(tables: Sequence[Int[Tensor, "h w"]], text: Tensor | tuple[Tensor, ...], scale: Tensor | float = 1.0): ...
 
     table = torch.ones(2, 3).long()
     show([table, table.T], X, 2.0)
     show((table,), (X, T), X)
-    assert "show: tables[i] is int64 [3]: 1 axes instead of (_ _)" in refused(show, [table, table[0]], X)
+    show([table, table[:1]], X)  # each has letters of its own
+    assert "show: tables[i] is int64 [3]: 1 axes instead of (h w)" in refused(show, [table, table[0]], X)
     assert "show: tables is int64 [2, 3], not a list" in refused(show, table, X)
     assert "show: text[i] is None" in refused(show, [table], (X, None))
     assert "show: text is None" in refused(show, [table], None)
@@ -209,6 +221,23 @@ def test_methods_static_and_class_methods_are_named_with_their_class():
     assert refused(box, x[0]).startswith("Box: x is float32 [3]: 1 axes instead of (b d)")
     for call, name in ((box.turn, "turn"), (box.fold, "fold"), (Box.make, "make")):
         assert f"Box.{name}: x is float32 [3]" in refused(call, x[0])
+
+
+def test_a_size_may_be_asked_of_the_object():
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.width = 3
+
+        @checked
+        def forward(self, x: Float[Tensor, "b {self.width} {2*self.width}"]):
+            return x
+
+    assert Layer()(torch.ones(2, 3, 6)).shape == (2, 3, 6)
+    assert refused(Layer(), torch.ones(2, 4, 6)) == (
+        "Layer: x is float32 [2, 4, 6]: 4 where (b {self.width} {2*self.width}) needs 3"
+    )
+    assert "needs 6" in refused(Layer(), torch.ones(2, 3, 3))
 
 
 def test_what_a_function_returns_that_is_passed_in_is_checked():

@@ -271,7 +271,7 @@ def evaluate(
     Args:
         checkpoint: Name of a shipped checkpoint, or the folder of one you trained.
         split: Prompts of trained combinations, of combinations held out of training, or of two objects.
-        n: Number of prompts.
+        n: Number of prompts, at most 10,000.
         json: File for the figures; without it they are only printed.
         steps: Sampling steps; the checkpoint's own unless given.
         cfg_scale: Guidance; the checkpoint's own unless given.
@@ -280,7 +280,10 @@ def evaluate(
     check_seed(seed)
     from sora_edu.checkpoint import write_atomically
     from sora_edu.evaluate import evaluate_checkpoint
+    from sora_edu.files import check_target
 
+    if json is not None:
+        check_target(json, option="--json")
     results = evaluate_checkpoint(checkpoint, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed)
     print(as_table(results))
     if json is not None:
@@ -364,7 +367,10 @@ def bench(
     from sora_edu.bench.suites import SUITES
     from sora_edu.checkpoint import write_atomically
     from sora_edu.compute import choose_device
+    from sora_edu.files import check_target
 
+    if json is not None:
+        check_target(json, option="--json")
     where = choose_device(device)
     machine, results = describe(where), {}
     print(f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']}")

@@ -13,23 +13,28 @@ from torch import Tensor
 
 from sora_edu.captions import Parsed, described, write
 from sora_edu.config import WorldConfig
-from sora_edu.errors import InputError
+from sora_edu.errors import InputError, shown
 from sora_edu.pipeline import Pipeline
 from sora_edu.render import render
+from sora_edu.shapes import is_whole
 from sora_edu.track import Track, track, velocity_error
 from sora_edu.vae import psnr
 from sora_edu.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 from sora_edu.world import State, cat_states, sample_state
 
 SPLITS = ("seen", "heldout", "pairs")
+MOST_PROMPTS = 10_000  # all clips are held in memory together: 2 GB of them, and their prompts' renderings as much
 NAMES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "motion": MOTIONS}
 
 
 def wilson(successes: int, n: int, z: float = 1.96) -> dict:
-    """Share of successes with its 95 % interval (Wilson 1927), which keeps inside 0 and 1."""
+    """Share of successes with its 95 % interval (Wilson 1927), which keeps inside 0 and 1; InputError for no share."""
+    if not 0 <= successes <= n:
+        raise InputError(f"{successes} of {n} is no share; successes go from 0 to n")
     if n == 0:
         return {"value": None, "low": None, "high": None, "n": 0}
-    p, shrink = successes / n, 1 + z**2 / n
+    p = successes / n
+    shrink = 1 + z**2 / n
     middle = (p + z**2 / (2 * n)) / shrink
     half = z / shrink * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return {"value": p, "low": max(0.0, middle - half), "high": min(1.0, middle + half), "n": n}
@@ -40,7 +45,8 @@ def mean_interval(values: Tensor) -> dict:
     values = values[~values.isnan()].double()
     if len(values) == 0:
         return {"value": None, "low": None, "high": None, "n": 0}
-    mean, half = float(values.mean()), 1.96 * float(values.std(unbiased=False)) / math.sqrt(len(values))
+    mean = float(values.mean())
+    half = 1.96 * float(values.std(unbiased=False)) / math.sqrt(len(values))
     return {"value": mean, "low": mean - half, "high": mean + half, "n": len(values)}
 
 
@@ -53,28 +59,33 @@ def rounded(value: object, digits: int = 4) -> object:
     return round(value, digits) if isinstance(value, float) else value
 
 
+def check_request(split: str, n: int) -> None:
+    """Refuse an unknown split, and a number of prompts that cannot be evaluated: InputError."""
+    if split not in SPLITS:
+        raise InputError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
+    if not is_whole(n, 1, MOST_PROMPTS):
+        most = f"from 1 to {MOST_PROMPTS:,}, such as 512 for intervals of a few points"
+        raise InputError(f"n={shown(n)} prompts cannot be evaluated; ask for a whole number {most}")
+
+
 def prompts_of(split: str, n: int, world: WorldConfig, *, seed: int) -> tuple[State, list[Parsed], list[str]]:
     """Draw n states of a split, what their captions say, and the captions: short and full ones in turn.
 
     ``seen`` has single objects of trained combinations, ``heldout`` those with a pair never trained on, ``pairs``
     two objects side by side, colliding, and one behind a bar.
     """
-    if split not in SPLITS:
-        raise InputError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
-    if n < 1:
-        raise InputError(f"n={n} prompts cannot be evaluated; ask for at least 1, or 512 for intervals of a few points")
+    check_request(split, n)
     generator = torch.Generator().manual_seed(1_000_003 + seed)
     if split == "pairs":
         counts = [len(range(i, n, 3)) for i in range(3)]
         world = replace(world, pan_fraction=0.0)
-        states = [
-            sample_state(c, world, scene=s, generator=generator) for c, s in zip(counts, SCENES[1:], strict=True) if c
-        ]
-        state = cat_states(states)
+        drawn = [(count, scene) for count, scene in zip(counts, SCENES[1:], strict=True) if count]
+        state = cat_states([sample_state(count, world, scene=scene, generator=generator) for count, scene in drawn])
     else:
         world = replace(world, pair_fraction=0.0, pan_fraction=0.0)
         state = sample_state(n, world, split={"seen": "train", "heldout": "heldout"}[split], generator=generator)
-    short, full = described(state, style="short"), described(state, style="full")
+    short = described(state, style="short")
+    full = described(state, style="full")
     said = [full[i] if i % 2 else short[i] for i in range(n)]
     return state, said, [write(meaning) for meaning in said]
 
@@ -123,7 +134,7 @@ def evaluate_pipeline(
 
     Velocity error is the RMS distance of a centre's velocity from the law of its motion, in units a tick, beside
     the same for rendered clips (the tracker's floor) and for their reconstructions (the VAE's floor). What the
-    tracker gets right of those two, and its centroid error in units, stands under "rendered" and "reconstructed".
+    tracker gets right of those two, and its centroid error in units, are under "rendered" and "reconstructed".
     steps and cfg_scale are the preset's unless given.
     """
     steps = pipeline.preset.steps if steps is None else steps
@@ -158,6 +169,7 @@ def evaluate_checkpoint(
     seed: int = 0,
 ) -> dict:
     """``evaluate_pipeline`` for a checkpoint by name or path."""
+    check_request(split, n)
     pipeline = Pipeline.load(name_or_path)
     return {"checkpoint": str(name_or_path)} | evaluate_pipeline(
         pipeline, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed

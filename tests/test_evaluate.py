@@ -1,3 +1,5 @@
+"""Evaluation counts what the tracker reads, with honest intervals, and refuses what cannot be evaluated."""
+
 import json
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ from scipy.stats import binomtest
 from sora_edu.captions import parse_caption
 from sora_edu.config import TINY
 from sora_edu.errors import InputError
-from sora_edu.evaluate import compare, evaluate_pipeline, mean_interval, prompts_of, wilson
+from sora_edu.evaluate import compare, evaluate_checkpoint, evaluate_pipeline, mean_interval, prompts_of, wilson
 from sora_edu.pipeline import Pipeline, read_results
 from sora_edu.render import render
 from sora_edu.track import track
@@ -107,11 +109,23 @@ def test_mean_interval_ignores_what_could_not_be_read():
 
 
 @pytest.mark.parametrize(
-    ("split", "n", "message"), [("train", 4, "split='train' is unknown"), ("seen", 0, "n=0 prompts")]
+    ("split", "n", "message"),
+    [
+        ("train", 4, "split='train' is unknown; use one of seen, heldout, pairs"),
+        *(("seen", n, f"n={n} prompts cannot be evaluated; .* from 1 to 10,000") for n in (0, -3, 10**9, 2.5, True)),
+    ],
 )
-def test_unknown_splits_and_empty_samples_are_refused(split, n, message):
+def test_requests_that_cannot_be_met_are_refused_before_a_checkpoint_is_read(split, n, message, as_a_user):
     with pytest.raises(InputError, match=message):
         prompts_of(split, n, TINY.world, seed=0)
+    with pytest.raises(InputError, match=message):
+        evaluate_checkpoint("no such checkpoint", split=split, n=n)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(3, 2), (-1, 5), (0, -1)])
+def test_more_hits_than_tries_are_no_share(hits, n):
+    with pytest.raises(InputError, match=f"{hits} of {n} is no share; successes go from 0 to n"):
+        wilson(hits, n)
 
 
 def test_the_shipped_model_draws_what_is_asked_within_its_recorded_interval():

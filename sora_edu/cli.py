@@ -9,13 +9,23 @@ import warnings
 from collections.abc import Iterator
 from json import dumps
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 from tyro.extras import SubcommandApp
 
 from sora_edu import __version__
-from sora_edu.errors import InputError, MediaError, PromptError, PromptWarning, SoraError, printable
+from sora_edu.errors import (
+    InputError,
+    MediaError,
+    OtherFailed,
+    PromptError,
+    PromptWarning,
+    SoraError,
+    Stopped,
+    printable,
+)
+from sora_edu.options import DistillOptions, TrainOptions, check_seed
 
 app = SubcommandApp()
 
@@ -26,11 +36,6 @@ def parse_size(size: str) -> tuple[int, int]:
     if match is None:
         raise InputError(f"--size {size!r} is not HEIGHTxWIDTH in pixels, such as 32x32")
     return int(match[1]), int(match[2])
-
-
-def check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise InputError(f"--seed {seed} must be a whole number from 0 to {2**32 - 1}")
 
 
 def clip_paths(out: Path, count: int) -> list[Path]:
@@ -121,61 +126,29 @@ def sample(
         write_clip(video, path)
 
 
+def unchecked(kind: type) -> type:
+    """Options whose checks wait: tyro would put an error of theirs into a box of its own. The command checks them."""
+    return type(kind.__name__, (kind,), {"__doc__": kind.__doc__, "__post_init__": lambda self: None})
+
+
 @app.command
-def train(
-    *,
-    out: Path,
-    preset: str = "tiny",
-    resume: bool = False,
-    seed: int = 0,
-    vae_steps: int | None = None,
-    dit_steps: int | None = None,
-    clips: int | None = None,
-    batch: int | None = None,
-    frames: int | None = None,
-    device: str | None = None,
-    fsdp: bool = False,
-    graphs: bool = False,
-    minutes: float | None = None,
-) -> None:
+def train(options: Annotated[unchecked(TrainOptions), arg(name="")]) -> None:
     """Train the VAE and then the transformer, from nothing; kill it at any time and go on with --resume.
 
     Example: sora-edu train --preset tiny --out runs/mine
 
     On several GPUs: torchrun --nproc-per-node 8 -m sora_edu.cli train --preset compact --out runs/mine
-
-    Args:
-        out: Folder of the run: metrics, sample strips and checkpoints.
-        preset: tiny (a laptop) or compact (one GPU).
-        resume: Go on from the run's last checkpoint, bit for bit.
-        seed: Chooses the first weights, the clips and the noise.
-        vae_steps: Steps of the VAE, in place of the preset's.
-        dit_steps: Steps of the transformer, in place of the preset's.
-        clips: Clips whose latents the transformer learns from, in place of the preset's.
-        batch: Clips a step, in place of the preset's.
-        frames: Frames of a clip, 1 + a multiple of 4, in place of the preset's.
-        device: cpu, cuda or mps; without it, cuda where there is one.
-        fsdp: Under torchrun: cut the model into a piece for each process (FSDP2), in place of copying it (DDP).
-        graphs: On a GPU: record the transformer's blocks as CUDA graphs.
-        minutes: Stop after so long, at the end of a step, with exit status 0; go on with --resume.
     """
-    check_seed(seed)
-    if minutes is not None and not 0 < minutes < float("inf"):
-        raise InputError(f"--minutes {minutes} must be above 0, such as 9")
-    lengths = {"vae_steps": vae_steps, "dit_steps": dit_steps, "clips": clips, "batch": batch, "frames": frames}
-    for name, value in lengths.items():
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
+    options = TrainOptions(**vars(options))
     from sora_edu.distributed import environment
     from sora_edu.recipe import train as run
 
-    more = dict(device=device, fsdp=fsdp, graphs=graphs, minutes=minutes)
     try:
-        answer, stream = run(preset, out, resume=resume, seed=seed, **lengths, **more), sys.stdout
-    except SystemExit as stop:
-        if stop.code:
+        answer, stream = run(options), sys.stdout
+    except Stopped as stop:
+        if stop.signal:
             raise
-        answer, stream = f"time is up, and the state is saved: add --resume to go on in {out}", sys.stderr
+        answer, stream = f"time is up, and the state is saved: add --resume to go on in {options.out}", sys.stderr
     if environment()[0] == 0:  # of several processes one answers
         print(answer, file=stream)
 
@@ -212,7 +185,7 @@ def plan(
     from sora_edu.plan import make_plan, report
     from sora_edu.recipe import choose_preset
 
-    chosen = choose_preset(preset, vae_steps=None, dit_steps=None, clips=None, batch=batch)
+    chosen = choose_preset(preset, batch=batch)
     where = find_device(device, peak=None if tflops is None else 1e12 * tflops, share=share)
     plans = make_plan(chosen, where, gpus=gpus, fsdp=fsdp, tokens=tokens)
     devices = f"{gpus} x {device}, {'FSDP2' if fsdp else 'DDP'}" if gpus > 1 else f"one {device}"
@@ -221,36 +194,15 @@ def plan(
 
 
 @app.command
-def distill(
-    *,
-    teacher: str = "tiny",
-    out: Path = Path("runs/student"),
-    resume: bool = False,
-    walks: int = 12_000,
-    steps: int | None = None,
-    seed: int = 0,
-    device: str | None = None,
-    compile: bool | None = None,
-) -> None:
+def distill(options: Annotated[unchecked(DistillOptions), arg(name="")]) -> None:
     """Train a student that draws a clip in four steps without guidance, from a trained model's recorded walks.
 
     Example: sora-edu distill --teacher tiny --out runs/student
-
-    Args:
-        teacher: Name of a shipped checkpoint, or the folder of one you trained.
-        out: Folder for the walks, weights and metrics.
-        resume: Go on with a run that was stopped; walks already recorded are kept.
-        walks: Walks of the teacher to record, from noise to clip.
-        steps: Training steps, in place of the default.
-        seed: Chooses prompts, noise and order.
-        device: cpu or cuda; by default a GPU where there is one.
-        compile: Compile the blocks; by default where a C++ compiler is found and the run is long.
     """
-    check_seed(seed)
+    options = DistillOptions(**vars(options))
     from sora_edu.distillation import distill as run
 
-    chosen = {"walks": walks, "steps": steps, "seed": seed, "device": device, "compile": compile}
-    print(run(teacher, out, resume=resume, **chosen))
+    print(run(options))
 
 
 @app.command
@@ -449,6 +401,10 @@ def main(args: list[str] | None = None) -> None:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
+        except Stopped as stop:
+            sys.exit(128 + stop.signal if stop.signal else 0)
+        except OtherFailed:  # the process that failed says why
+            sys.exit(1)
         except Exception as error:
             line = explain(error)
             if line is None:

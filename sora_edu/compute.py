@@ -27,6 +27,8 @@ def choose_device(device: str | None, *, world: int = 1, local: int = 0) -> torc
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise InputError(f"--device {device!r} is unknown; use cpu, cuda or mps") from error
+    if chosen.type == "meta":
+        raise InputError("--device meta holds no numbers; use cpu, or leave it out")
     if world == 1:
         try:
             torch.empty(1, device=chosen)

@@ -30,6 +30,7 @@ from sora_edu.dit import TextToVideo
 from sora_edu.errors import InputError
 from sora_edu.flow import VelocityFn
 from sora_edu.guidance import guided
+from sora_edu.options import DistillOptions
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.recipe import TRANSFORMER, quick_accuracy
 from sora_edu.run_folder import RunFolder
@@ -152,33 +153,22 @@ def student_preset(preset: Preset) -> Preset:
     )
 
 
-def distill(
-    teacher: str = "tiny",
-    out: Path | str = Path("runs/student"),
-    *,
-    resume: bool = False,
-    walks: int = 12_000,
-    steps: int | None = None,
-    seed: int = 0,
-    device: str | None = None,
-    compile: bool | None = None,
-) -> Path:
+def distill(options: DistillOptions) -> Path:
     """Record the teacher's walks, train the student on them, and return the file of its weights, in half precision.
 
-    Refuses a folder that holds a run unless ``resume`` is given; a killed run goes on where it stood. ``compile``
-    None compiles where a C++ compiler is found and the run is long enough to earn it back.
+    A killed run goes on where it stood with ``resume``. Raises InputError where the folder holds a run and ``resume``
+    is not given, or walks of another teacher; TrainingError where another run uses it; Stopped after SIGTERM.
     """
-    out, config = Path(out), replace(STUDENT_TRAIN, steps=steps or STUDENT_TRAIN.steps)
-    if walks < 1:
-        raise InputError(f"walks={walks} leaves nothing to learn from; use 1 or more, 12000 for a good student")
-    pipe = Pipeline.load(teacher, device=str(choose_device(device)))
+    out, walks, seed = options.out, options.walks, options.seed
+    config = replace(STUDENT_TRAIN, steps=options.steps or STUDENT_TRAIN.steps)
+    pipe = Pipeline.load(options.teacher, device=str(choose_device(options.device)))
     needed = 2 * (STRIDES + 1) * walks * math.prod(pipe.preset.latent_shape) + 500_000_000
-    compiled = should_compile(STRIDES * config.steps, compile)
-    with RunFolder(out).claimed(resume=resume, needed=needed):
+    compiled = should_compile(STRIDES * config.steps, options.compile)
+    with RunFolder(out).claimed(resume=options.resume, needed=needed):
         student = copy.deepcopy(pipe.model)  # before it is compiled: a compiled model does not copy
         if compiled:
             compile_blocks(pipe.model, TRANSFORMER)
-        recorded = record_walks(pipe, verify(teacher), out, walks=walks, seed=seed)
+        recorded = record_walks(pipe, verify(options.teacher), out, walks=walks, seed=seed)
         student = train_student(student, pipe, recorded, out, config=config, seed=seed, compiled=compiled)
         return export_student(pipe, student, out / "model.safetensors")
 

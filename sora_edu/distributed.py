@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sora_edu.compute import choose_device
-from sora_edu.errors import InputError, TrainingError
+from sora_edu.errors import InputError, OtherFailed, Stopped, TrainingError
 
 PATIENCE = timedelta(hours=1)  # the others wait this long while the first rank encodes clips or draws samples
 
@@ -100,7 +100,7 @@ def started(device: str | None = None, *, sharded: bool = False) -> Iterator[tup
     """Join the processes that torchrun started, over nccl on GPUs and gloo on CPUs; yield this rank and its device.
 
     One process needs no group. An error in one rank ends all: the first rank that fails raises it, and the others,
-    which fail because of that or in the same way, exit without a word. Raises InputError where environment, device
+    which fail because of that or in the same way, raise OtherFailed. Raises InputError where environment, device
     and ``sharded`` do not fit.
     """
     rank, world, local = environment()
@@ -114,9 +114,11 @@ def started(device: str | None = None, *, sharded: bool = False) -> Iterator[tup
         chosen = choose_device(device, world=world, local=local)
         join(chosen, store, rank, world)
         yield Ranks(rank, world, sharded), chosen
+    except Stopped:  # all ranks were asked, and all have saved
+        raise
     except (Exception, KeyboardInterrupt) as error:
         if not first_to_fail(store):
-            raise SystemExit(1) from error
+            raise OtherFailed(f"process {rank} ends because another one failed") from error
         if lost(error):
             raise TrainingError(
                 f"process {rank} lost another one; go on from the last saved state with --resume"

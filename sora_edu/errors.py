@@ -25,6 +25,21 @@ class TrainingError(SoraError):
     """A training run that cannot start or go on: a folder in use, a disk that is full, a loss that is not finite."""
 
 
+class OtherFailed(SoraError):
+    """Another process of this training failed first, and says what went wrong; this one has nothing to add."""
+
+
+class Stopped(Exception):
+    """Not an error: a training was asked to stop, saved its state, and can go on from there with ``resume``.
+
+    signal: the number of the signal that asked, or None where the time was up.
+    """
+
+    def __init__(self, signal: int | None = None):
+        super().__init__("the time is up" if signal is None else f"stopped by signal {int(signal)}")
+        self.signal = signal
+
+
 class PromptWarning(UserWarning):
     """A part of a prompt that the model will not see; the command line prints the message alone."""
 

@@ -2,9 +2,10 @@
 
 import math
 import signal
-import sys
 import threading
 import time
+
+from sora_edu.errors import Stopped
 
 TIME_UP = 1  # beside the numbers of signals, below those that are deferred
 
@@ -38,10 +39,8 @@ class Interrupt:
             signal.signal(number, handler)
 
     def act(self, number: int) -> None:
-        """Raise what was deferred: KeyboardInterrupt, exit status 143 after SIGTERM, 0 when time is up; not for 0."""
-        if number == TIME_UP:
-            sys.exit(0)
-        if number == signal.SIGTERM:
-            sys.exit(128 + signal.SIGTERM)
-        if number:
+        """Raise what was deferred: KeyboardInterrupt after Ctrl-C, Stopped after SIGTERM or when time is up."""
+        if number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number:
+            raise Stopped(None if number == TIME_UP else number)

@@ -23,6 +23,7 @@ from sora_edu.distributed import ALONE, Ranks, started
 from sora_edu.dit import TextToVideo, VideoDiTBlock
 from sora_edu.errors import InputError
 from sora_edu.flow import flow_loss, sample_times
+from sora_edu.options import TrainOptions
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.render import render
 from sora_edu.run_folder import RunFolder
@@ -189,10 +190,10 @@ def quick_accuracy(sampler: Pipeline, seed: int, n: int = 64) -> dict:
 def choose_preset(
     name: str,
     *,
-    vae_steps: int | None,
-    dit_steps: int | None,
-    clips: int | None,
-    batch: int | None,
+    vae_steps: int | None = None,
+    dit_steps: int | None = None,
+    clips: int | None = None,
+    batch: int | None = None,
     frames: int | None = None,
 ) -> Preset:
     """A preset by name, with lengths, batch and frames replaced where given; InputError names frames that fit."""
@@ -209,46 +210,30 @@ def choose_preset(
     return replace(preset, clips=clips or preset.clips)
 
 
-def train(
-    preset: str = "tiny",
-    out: Path | str = Path("runs/mine"),
-    *,
-    resume: bool = False,
-    seed: int = 0,
-    vae_steps: int | None = None,
-    dit_steps: int | None = None,
-    clips: int | None = None,
-    batch: int | None = None,
-    frames: int | None = None,
-    device: str | None = None,
-    compile: bool | None = None,
-    graphs: bool = False,
-    fsdp: bool = False,
-    minutes: float | None = None,
-) -> Path:
+def train(options: TrainOptions) -> Path:
     """Train a preset from nothing and return the file of weights, ready for ``sora-edu sample --checkpoint``.
 
-    Refuses a folder that holds a run unless ``resume`` is given, and a folder in use by another run. ``compile``
-    None compiles where a C++ compiler is found and the run is long enough to earn it back. Under torchrun the
-    processes share each batch; with ``fsdp`` they share the model's memory too. ``graphs`` records the transformer's
-    blocks as CUDA graphs. After so many ``minutes`` the state is saved and SystemExit raised with status 0.
-    """
-    out, deadline = Path(out), math.inf if minutes is None else time.monotonic() + 60 * minutes
+    Under torchrun the processes share each batch; with ``fsdp`` they share the model's memory too.
 
-    with started(device, sharded=fsdp) as (ranks, where):
-        chosen = choose_preset(
-            preset, vae_steps=vae_steps, dit_steps=dit_steps, clips=clips, batch=batch, frames=frames
-        )
-        if graphs and (where.type != "cuda" or not should_compile(chosen.dit_train.steps, compile)):
+    Raises InputError where the folder holds a run and ``resume`` is not given, or options do not fit; TrainingError
+    where another run uses the folder; Stopped, once the state is saved, after SIGTERM or so many ``minutes``.
+    """
+    out, minutes = options.out, options.minutes
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    lengths = {name: getattr(options, name) for name in ("vae_steps", "dit_steps", "clips", "batch", "frames")}
+
+    with started(options.device, sharded=options.fsdp) as (ranks, where):
+        chosen = choose_preset(options.preset, **lengths)
+        compiled = should_compile(chosen.dit_train.steps, options.compile)
+        if options.graphs and (where.type != "cuda" or not compiled):
             raise InputError(f"--graphs needs cuda and {LONG} steps or more, not {where}; leave it out")
         for config in (chosen.vae_train, chosen.dit_train):
             ranks.rows(config.batch)  # a batch that cannot be shared is refused now, not after the first stage
-        options = dict(seed=seed, resume=resume, device=where, ranks=ranks, deadline=deadline)
-        with RunFolder(out, writes=ranks.first).claimed(resume=resume, needed=written(chosen)):
+        more = dict(seed=options.seed, resume=options.resume, device=where, ranks=ranks, deadline=deadline)
+        with RunFolder(out, writes=ranks.first).claimed(resume=options.resume, needed=written(chosen)):
             ranks.wait()  # for the first to have refused or claimed the folder
-            vae = train_vae(chosen, out, compiled=should_compile(chosen.vae_train.steps, compile), **options)
-            compiled = should_compile(chosen.dit_train.steps, compile)
-            model = train_dit(chosen, vae, out, compiled=compiled, graphs=graphs, **options)
+            vae = train_vae(chosen, out, compiled=should_compile(chosen.vae_train.steps, options.compile), **more)
+            model = train_dit(chosen, vae, out, compiled=compiled, graphs=options.graphs, **more)
             if ranks.first:
                 export(chosen, vae, model, out / "model.safetensors")
             ranks.wait()

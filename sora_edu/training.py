@@ -180,10 +180,9 @@ def fit(
 ) -> nn.Module:
     """Train a stage to its last step and return the EMA of its module, on every rank.
 
-    After ``deadline``, in seconds of time.monotonic, it saves and exits with status 0.
-
-    Raises InputError where the ranks cannot share the batch; TrainingError where loss or gradient stay not finite, or
-    memory runs out; CheckpointError where nothing saved can be read or written.
+    Raises Stopped, once the state is saved, after SIGTERM and after ``deadline`` (seconds of time.monotonic);
+    KeyboardInterrupt likewise after Ctrl-C. InputError where the ranks cannot share the batch; TrainingError where
+    loss or gradient stay not finite, or memory runs out; CheckpointError where nothing saved can be read or written.
     """
     config = stage.config
     ranks.rows(config.batch)  # refuses a batch that cannot be shared, before anything else

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import signal
 import subprocess
 import sys
 import types
@@ -15,8 +16,9 @@ import torch
 import sora_edu
 from sora_edu import cli
 from sora_edu.config import PRESETS, VAEConfig
-from sora_edu.errors import InputError, MediaError, UnknownWordWarning
+from sora_edu.errors import InputError, MediaError, OtherFailed, Stopped, UnknownWordWarning
 from sora_edu.media import fitting_size, load_clip, save_clip
+from sora_edu.options import DistillOptions, TrainOptions
 from sora_edu.vae import VideoVAE
 
 
@@ -85,10 +87,11 @@ def test_help_shows_an_example(run, command):
 
 
 def test_the_example_in_each_help_can_be_parsed():
-    for command in (cli.sample, cli.train, cli.plan, cli.evaluate, cli.reconstruct, cli.doctor):
+    for command in (cli.sample, cli.train, cli.distill, cli.plan, cli.evaluate, cli.reconstruct, cli.doctor):
         example = inspect.getdoc(command).split("Example: ")[1].splitlines()[0]
         options = {word[2:].replace("-", "_") for word in example.split() if word.startswith("--")}
-        assert options <= set(inspect.signature(command).parameters)
+        known = {cli.train: TrainOptions, cli.distill: DistillOptions}.get(command, command)
+        assert options <= set(inspect.signature(known).parameters)
 
 
 def test_version(run):
@@ -198,24 +201,63 @@ def fake_module(monkeypatch, name: str, **functions):
 def test_train_passes_its_options_on(run, monkeypatch):
     calls = []
 
-    def train(*arguments, **options):
-        calls.append((arguments, options))
+    def train(options):
+        calls.append(options)
         return Path("runs/a/model.safetensors")
 
     fake_module(monkeypatch, "sora_edu.recipe", train=train)
     status, out, _ = run("train", "--out", "runs/a", "--resume", "--vae-steps", "3")
     assert (status, out) == (0, f"{Path('runs/a/model.safetensors')}\n")
-    lengths = dict(vae_steps=3, dit_steps=None, clips=None, batch=None, frames=None)
-    how = dict(device=None, fsdp=False, graphs=False, minutes=None)
-    assert calls == [(("tiny", Path("runs/a")), dict(resume=True, seed=0, **lengths, **how))]
+    assert calls == [TrainOptions(out=Path("runs/a"), resume=True, vae_steps=3)] and type(calls[0]) is TrainOptions
+
+
+def test_distill_passes_its_options_on(run, monkeypatch):
+    calls = []
+    fake_module(monkeypatch, "sora_edu.distillation", distill=lambda options: calls.append(options) or "written")
+    status, out, _ = run("distill", "--teacher", "tiny", "--walks", "7", "--compile", "False")
+    assert (status, out) == (0, "written\n") and calls == [DistillOptions(walks=7, compile=False)]
+
+
+def stopped(signal):
+    def train(options):
+        raise Stopped(signal)
+
+    return train
 
 
 def test_training_whose_time_is_up_says_how_to_go_on(run, monkeypatch):
-    fake_module(monkeypatch, "sora_edu.recipe", train=lambda *args, **options: sys.exit(0))
+    fake_module(monkeypatch, "sora_edu.recipe", train=stopped(None))
     status, out, err = run("train", "--out", "runs/a", "--minutes", "9")
     assert (status, out) == (0, "") and err.startswith("time is up") and "--resume" in err
     status, _, err = run("train", "--out", "runs/a", "--minutes", "0")
     assert status == 2 and "--minutes 0.0 must be above 0" in err
+
+
+def test_a_training_that_sigterm_stopped_exits_143_and_one_that_follows_another_exits_1(run, monkeypatch):
+    fake_module(monkeypatch, "sora_edu.recipe", train=stopped(signal.SIGTERM))
+    assert run("train", "--out", "runs/a") == (143, "", "")
+
+    def followed(options):
+        raise OtherFailed("process 1 ends")
+
+    fake_module(monkeypatch, "sora_edu.recipe", train=followed)
+    assert run("train", "--out", "runs/a") == (1, "", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["train", "--out", ""], "--out names no folder; give the run one of its own, such as runs/mine"),
+        (["distill", "--out", ""], "--out names no folder; give the run one of its own, such as runs/mine"),
+        (["distill", "--steps", "0"], "--steps 0 must be at least 1"),
+        (["distill", "--walks", "0"], "walks=0 leaves nothing to learn from; use 1 or more, 12000 for a good student"),
+        (["train", "--out", "a", "--device", "meta"], "--device meta holds no numbers; use cpu, or leave it out"),
+        (["distill", "--device", "meta"], "--device meta holds no numbers; use cpu, or leave it out"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_begins(run, command, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*command) == (2, "", f"error: {message}\n") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("option", ["--vae-steps", "--dit-steps", "--clips", "--batch"])
@@ -230,12 +272,11 @@ def test_a_seed_out_of_range_is_refused(run, command):
 
 
 def test_commands_have_the_defaults_of_the_functions_that_they_call():
-    from sora_edu import evaluate, pipeline, recipe
+    from sora_edu import evaluate, pipeline
 
     pairs = [
         (cli.sample, pipeline.Pipeline.__call__),
         (cli.evaluate, evaluate.evaluate_checkpoint),
-        (cli.train, recipe.train),
     ]
     for command, function in pairs:
         own, called = inspect.signature(command).parameters, inspect.signature(function).parameters

@@ -7,9 +7,10 @@ import torch
 from sora_edu import distillation
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TINY, DiTConfig, TextConfig, VAEConfig
-from sora_edu.distillation import distill, record_shard, record_walk, stride_loss, student_preset
+from sora_edu.distillation import record_shard, record_walk, stride_loss, student_preset
 from sora_edu.dit import TextToVideo
 from sora_edu.errors import InputError
+from sora_edu.options import DistillOptions
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.sampling import euler, time_grid
 from sora_edu.tokenizer import Tokenizer
@@ -85,6 +86,11 @@ def test_no_gradient_flows_from_one_stride_into_the_one_before():
     assert torch.allclose(weights.grad[0], first)
 
 
+def distill(teacher, out, **options):
+    """The whole distillation, not compiled."""
+    return distillation.distill(DistillOptions(teacher=teacher, out=out, compile=False, **options))
+
+
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     torch.manual_seed(0)
@@ -122,7 +128,7 @@ def test_a_shard_begins_at_noise_and_ends_where_the_guided_pipeline_ends(teacher
 
 
 def test_distilling_lowers_the_loss_and_ships_a_student_that_knows_how_it_samples(teacher, tmp_path):
-    path = distill(str(teacher), tmp_path / "a", walks=10, compile=False)
+    path = distill(str(teacher), tmp_path / "a", walks=10)
     student, lines = Pipeline.load(path), (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines if "loss" in json.loads(line)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
@@ -136,7 +142,7 @@ def test_distilling_lowers_the_loss_and_ships_a_student_that_knows_how_it_sample
 
 
 def test_a_killed_run_goes_on_to_the_same_weights_and_records_no_walk_twice(teacher, tmp_path, monkeypatch):
-    whole = distill(str(teacher), tmp_path / "whole", walks=10, compile=False)
+    whole = distill(str(teacher), tmp_path / "whole", walks=10)
     real, calls = distillation.record_shard, []
 
     def once(pipe, shard, *, seed):
@@ -147,20 +153,20 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_records_no_walk_twice(teac
 
     monkeypatch.setattr(distillation, "record_shard", once)
     with pytest.raises(KeyboardInterrupt):
-        distill(str(teacher), tmp_path / "b", walks=10, compile=False)
+        distill(str(teacher), tmp_path / "b", walks=10)
     monkeypatch.setattr(distillation, "record_shard", real)
     monkeypatch.setattr(distillation, "STUDENT_TRAIN", replace(distillation.STUDENT_TRAIN, steps=30))
-    again = distill(str(teacher), tmp_path / "b", walks=10, resume=True, compile=False)
+    again = distill(str(teacher), tmp_path / "b", walks=10, resume=True)
     assert load_tensors(whole)[0].keys() == load_tensors(again)[0].keys()
     assert all(torch.equal(v, load_tensors(again)[0][k]) for k, v in load_tensors(whole)[0].items())
 
 
 def test_a_folder_in_use_and_walks_of_another_teacher_are_refused(teacher, tmp_path):
-    distill(str(teacher), tmp_path, walks=4, steps=2, compile=False)
+    distill(str(teacher), tmp_path, walks=4, steps=2)
     with pytest.raises(InputError, match="already holds a run"):
-        distill(str(teacher), tmp_path, walks=4, steps=2, compile=False)
+        distill(str(teacher), tmp_path, walks=4, steps=2)
     with pytest.raises(InputError, match="choose another --out"):
-        distill(str(teacher), tmp_path, walks=4, steps=2, seed=1, resume=True, compile=False)
+        distill(str(teacher), tmp_path, walks=4, steps=2, seed=1, resume=True)
 
 
 def test_no_walks_are_refused(teacher, tmp_path):

@@ -22,7 +22,7 @@ from sora_edu.checkpoint import load_tensors
 from sora_edu.compute import choose_device
 from sora_edu.config import DiTConfig, TextConfig, TrainConfig, VAEConfig
 from sora_edu.distributed import ALONE, Ranks, environment, started
-from sora_edu.errors import InputError, TrainingError
+from sora_edu.errors import InputError, Stopped, TrainingError
 from sora_edu.pipeline import Pipeline
 from sora_edu.run_folder import RunFolder
 from sora_edu.training import Stage, fit
@@ -56,8 +56,10 @@ def child(work, rank: int, world: int, port: int, log: Path) -> None:
         os.environ.update({name: str(value) for name, value in names.items()})
         work(rank)
         status = 0
-    except SystemExit as stop:
+    except SystemExit as stop:  # through the command line
         status = stop.code or 0
+    except Stopped as stop:
+        status = 128 + stop.signal if stop.signal else 0
     except BaseException:
         traceback.print_exc()
     finally:

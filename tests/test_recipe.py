@@ -9,9 +9,10 @@ from sora_edu import cached, config, recipe, training
 from sora_edu.checkpoint import load_tensors
 from sora_edu.config import COMPACT, DiTConfig, TextConfig, VAEConfig
 from sora_edu.dit import TextToVideo
-from sora_edu.errors import CheckpointError, InputError, TrainingError
+from sora_edu.errors import CheckpointError, InputError, Stopped, TrainingError
+from sora_edu.options import TrainOptions
 from sora_edu.pipeline import Pipeline
-from sora_edu.recipe import choose_preset, train
+from sora_edu.recipe import choose_preset
 from sora_edu.run_folder import locked
 from sora_edu.scaling import count_parameters
 from sora_edu.tokenizer import Tokenizer
@@ -28,6 +29,11 @@ MINI = replace(
 )
 
 
+def train(preset, out, **options):
+    """The recipe, not compiled."""
+    return recipe.train(TrainOptions(preset=preset, out=out, compile=False, **options))
+
+
 @pytest.fixture(autouse=True)
 def mini(monkeypatch):
     monkeypatch.setitem(config.PRESETS, "mini", MINI)
@@ -39,7 +45,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(config.PRESETS, "mini", MINI)
         patch.setattr(recipe, "quick_accuracy", lambda sampler, seed: {"all": 0.0})
-        return train("mini", tmp_path_factory.mktemp("run") / "a", compile=False)
+        return train("mini", tmp_path_factory.mktemp("run") / "a")
 
 
 def test_one_command_makes_a_model_that_samples(run):
@@ -78,19 +84,19 @@ def test_stopped_in_either_stage_and_resumed_is_bit_exact(run, tmp_path, monkeyp
 
         monkeypatch.setattr(recipe, "fit", stop)
         with pytest.raises(KeyboardInterrupt):
-            train("mini", out, resume=stage == "dit", compile=False)
+            train("mini", out, resume=stage == "dit")
         monkeypatch.setattr(recipe, "fit", real)
-    resumed, whole = load_tensors(train("mini", out, resume=True, compile=False)), load_tensors(run)
+    resumed, whole = load_tensors(train("mini", out, resume=True)), load_tensors(run)
     assert resumed[1] == whole[1]
     assert all(torch.equal(resumed[0][k], v) for k, v in whole[0].items())
 
 
 def test_trained_in_pieces_of_a_given_time_is_bit_exact(run, tmp_path):
     for _ in range(6):  # one step each
-        with pytest.raises(SystemExit) as stopped:
-            train("mini", tmp_path / "c", resume=True, compile=False, minutes=1e-9)
-        assert stopped.value.code == 0
-    path = train("mini", tmp_path / "c", resume=True, compile=False, minutes=1e-9)  # what is left to write
+        with pytest.raises(Stopped) as stopped:
+            train("mini", tmp_path / "c", resume=True, minutes=1e-9)
+        assert stopped.value.signal is None
+    path = train("mini", tmp_path / "c", resume=True, minutes=1e-9)  # what is left to write
     pieces, whole = load_tensors(path), load_tensors(run)
     assert pieces[1] == whole[1] and all(torch.equal(pieces[0][k], v) for k, v in whole[0].items())
 
@@ -100,7 +106,7 @@ def test_a_pool_of_clips_and_weights_in_bf16(monkeypatch, tmp_path):
     monkeypatch.setitem(config.PRESETS, "gpu", preset)
     monkeypatch.setattr(recipe, "sample_state", once_a_shard := Counted(recipe.sample_state))
     monkeypatch.setattr(cached, "sample_state", once_a_shard)
-    path = train("gpu", tmp_path / "a", compile=False)
+    path = train("gpu", tmp_path / "a")
     assert once_a_shard.calls == 4  # the held-out clips, the pool, latents and captions: no step draws any
     tensors = load_tensors(path)[0]
     exact = {name for name, tensor in tensors.items() if tensor.dtype != torch.bfloat16}
@@ -146,7 +152,7 @@ def test_a_step_asks_the_device_nothing(monkeypatch, tmp_path, pool, answer):
     monkeypatch.setattr(training, "sync_every", lambda device, config: 3)
     monkeypatch.setattr(recipe, "coin", lambda generator: 0.5)  # on a GPU a matter of the processor alone
     monkeypatch.setitem(config.PRESETS, "gpu", with_logs(replace(MINI, pool=pool), every=3))
-    train("gpu", tmp_path, compile=False)
+    train("gpu", tmp_path)
     assert questions.seen > 1000 and (questions.asked == []) is answer
 
 
@@ -178,30 +184,29 @@ def test_graphs_are_refused_where_there_is_no_gpu(tmp_path):
 
 
 def test_frames_in_place_of_the_presets(run):
-    lengths = dict(vae_steps=None, dit_steps=None, clips=None, batch=None)
-    assert choose_preset("compact", frames=33, **lengths).world.frames == 33
+    assert choose_preset("compact", frames=33).world.frames == 33
     with pytest.raises(InputError, match="32"):
-        choose_preset("compact", frames=32, **lengths)
+        choose_preset("compact", frames=32)
     with pytest.raises(InputError, match="holds the latents of 17 frames, not 13; resume with --frames 17"):
-        train("mini", run.parent, resume=True, compile=False, frames=13)
+        train("mini", run.parent, resume=True, frames=13)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(run):
     before = run.read_bytes()
     with pytest.raises(InputError, match="already holds a run; add --resume"):
-        train("mini", run.parent, compile=False)
+        train("mini", run.parent)
     assert run.read_bytes() == before
 
 
 @pytest.mark.parametrize("other", [{"clips": 25}, {"seed": 1}])
 def test_resuming_with_other_clips_or_seed_is_refused(run, other):
     with pytest.raises(InputError, match="holds the latents of clips=24 and seed=0; resume with these"):
-        train("mini", run.parent, resume=True, compile=False, **other)
+        train("mini", run.parent, resume=True, **other)
 
 
 def test_a_second_run_in_the_folder_is_refused(tmp_path):
     with locked(tmp_path), pytest.raises(TrainingError, match="in use by another run"):
-        train("mini", tmp_path, compile=False)
+        train("mini", tmp_path)
 
 
 def test_a_training_state_is_no_model(run):
@@ -211,7 +216,7 @@ def test_a_training_state_is_no_model(run):
 
 def test_unknown_presets_and_replaced_lengths():
     with pytest.raises(InputError, match="preset 'huge' is unknown; use one of tiny, compact"):
-        choose_preset("huge", vae_steps=None, dit_steps=None, clips=None, batch=None)
-    chosen = choose_preset("tiny", vae_steps=7, dit_steps=None, clips=9, batch=5)
+        choose_preset("huge")
+    chosen = choose_preset("tiny", vae_steps=7, clips=9, batch=5)
     assert (chosen.vae_train.steps, chosen.clips, chosen.vae_train.batch, chosen.dit_train.batch) == (7, 9, 5, 5)
     assert chosen.dit_train.steps == config.TINY.dit_train.steps

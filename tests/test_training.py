@@ -13,7 +13,7 @@ from torch import nn
 from sora_edu import training
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TrainConfig
-from sora_edu.errors import CheckpointError, InputError, TrainingError
+from sora_edu.errors import CheckpointError, InputError, Stopped, TrainingError
 from sora_edu.run_folder import RunFolder, check_disk, locked
 from sora_edu.training import (
     Stage,
@@ -84,14 +84,14 @@ def test_kill_9_at_any_point_and_resume_is_bit_exact(whole, tmp_path):
     assert losses_of(tmp_path) == losses_of(whole)
 
 
-def test_sigterm_saves_at_the_end_of_the_step_and_exits_143(whole, tmp_path):
+def test_sigterm_saves_at_the_end_of_the_step_and_says_so(whole, tmp_path):
     def evaluate(ema, step):
         os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(Stopped, match="stopped by signal 15") as stopped:
         fit(stage(evaluate=evaluate), tmp_path)
-    assert stopped.value.code == 143
+    assert stopped.value.signal == signal.SIGTERM
     assert RunFolder(tmp_path).newest("toy")[1]["step"] == 10
     fit(stage(), tmp_path, resume=True)
     assert equal(newest(tmp_path), newest(whole))
@@ -115,11 +115,11 @@ def test_ctrl_c_waits_for_the_end_of_the_step(whole, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_when_time_is_up_it_saves_and_exits_0_and_goes_on_bit_by_bit(whole, tmp_path):
+def test_when_time_is_up_it_saves_and_says_so_and_goes_on_bit_by_bit(whole, tmp_path):
     for step in (1, 2):
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(Stopped, match="the time is up") as stopped:
             fit(stage(), tmp_path, resume=True, deadline=time.monotonic())
-        assert stopped.value.code == 0 and RunFolder(tmp_path).newest("toy")[1]["step"] == step
+        assert stopped.value.signal is None and RunFolder(tmp_path).newest("toy")[1]["step"] == step
     fit(stage(), tmp_path, resume=True, deadline=time.monotonic() + 1000)
     assert equal(newest(tmp_path), newest(whole)) and losses_of(tmp_path) == losses_of(whole)
 

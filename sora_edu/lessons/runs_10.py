@@ -11,6 +11,7 @@ import argparse
 import copy
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -29,7 +30,7 @@ from sora_edu.captions import caption
 from sora_edu.checkpoint import verify, write_atomically
 from sora_edu.compute import autocast, compile_blocks, should_compile
 from sora_edu.dit import TextToVideo
-from sora_edu.errors import InputError
+from sora_edu.errors import InputError, Stopped
 from sora_edu.evaluate import prompts_of, rounded, shares_right
 from sora_edu.flow import interpolate, shift_times, velocity_target
 from sora_edu.media import to_uint8
@@ -285,7 +286,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/lesson_10"), help="folder of the trainings")
     parser.add_argument("--record", type=Path, default=RECORD, help="where to write the record; its sheet beside it")
     asked = parser.parse_args()
-    write_atomically(asked.record, (json.dumps(make(asked)) + "\n").encode())
+    try:
+        record = make(asked)
+    except Stopped as stop:  # the run under way is saved
+        sys.exit(128 + stop.signal if stop.signal else 0)
+    write_atomically(asked.record, (json.dumps(record) + "\n").encode())
     print(asked.record)
 
 

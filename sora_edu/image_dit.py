@@ -44,7 +44,7 @@ class ImageDiTConfig:
     learn_sigma: bool = True  # twice the channels out: a variance beside the prediction
 
     def __post_init__(self):
-        if self.width % self.heads or self.width % 4:
+        if self.heads < 1 or self.width % self.heads or self.width % 4:
             raise InputError(f"width={self.width} must be a multiple of heads={self.heads}, and of 4 for the positions")
         check_divisible("height of the latent", self.size[0], self.patch)
         check_divisible("width of the latent", self.size[1], self.patch)

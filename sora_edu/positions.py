@@ -69,6 +69,7 @@ def apply_rope(
     x: Float[Tensor, "b heads n dh"], cos: Float[Tensor, "n half"], sin: Float[Tensor, "n half"]
 ) -> Float[Tensor, "b heads n dh"]:
     """Turn each pair (x_i, x_(i + dh/2)) by its angle: the norm stays, and q . k depends on relative position only."""
-    a, b = x.chunk(2, -1)
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
+    x_1, x_2 = x.chunk(2, -1)
+    cos = cos.to(x.dtype)
+    sin = sin.to(x.dtype)
+    return torch.cat((x_1 * cos - x_2 * sin, x_1 * sin + x_2 * cos), -1)

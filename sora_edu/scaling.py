@@ -31,7 +31,9 @@ def count_parameters(model: nn.Module, *, trained_only: bool = False) -> int:
 
 def parameters_by_part(config: Config) -> dict[str, int]:
     """Parameters of an ImageDiT or VideoDiT by what they are for, in closed form, summing to count_parameters."""
-    d, depth, hidden = config.width, config.depth, int(config.mlp_ratio * config.width)
+    d = config.width
+    depth = config.depth
+    hidden = int(config.mlp_ratio * d)
     parts = dict.fromkeys(PARTS, 0)
     parts["attention"] = depth * (linear_size(d, 3 * d) + linear_size(d, d))
     parts["mlp"] = depth * (linear_size(d, hidden) + linear_size(hidden, d))
@@ -60,7 +62,9 @@ def macs_by_part(config: Config, grid: tuple[int, ...] | None = None, *, words: 
     ImageDiT knows its own. words: the length of the prompt that a VideoDiT looks at. Raises InputError where the
     grid is missing or not positive.
     """
-    n, d, depth = token_count(config, grid), config.width, config.depth
+    n = token_count(config, grid)
+    d = config.width
+    depth = config.depth
     parts = dict.fromkeys(PARTS, 0)
     parts["attention"] = depth * 4 * n * d**2
     parts["pairs"] = depth * 2 * n**2 * d

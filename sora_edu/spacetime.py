@@ -25,8 +25,8 @@ def uniform_indices(frames: int, count: int) -> list[int]:
 def uniform_frames(video: Video, *, count: int) -> Float[Tensor, "b c {count} h w"]:
     """Keep ``count`` frames, evenly spread: ``b c f h w`` to ``b c count h w`` (ViViT, 2103.15691, section 3.2)."""
     check_axes(video, "b c f h w")
-    kept = torch.tensor(uniform_indices(video.shape[2], count), device=video.device)
-    return video.index_select(2, kept)
+    indices = torch.tensor(uniform_indices(video.shape[2], count), device=video.device)
+    return video.index_select(2, indices)
 
 
 def flat_frame_tokens(video: Video, *, count: int, ph: int, pw: int) -> Tokens:

@@ -66,7 +66,8 @@ def cut_windows(x: Tokens, *, grid: Grid, window: Grid) -> Groups:
     """
     check_tokens(x.shape[1], grid)
     check_fit("window", window, grid)
-    (nf, nh, nw), (wf, wh, ww) = grid, window
+    nf, nh, nw = grid
+    wf, wh, ww = window
     order = "b (nf wf nh wh nw ww) d -> (b nf nh nw) (wf wh ww) d"
     return rearrange(x, order, nf=nf // wf, wf=wf, nh=nh // wh, wh=wh, nw=nw // ww, ww=ww)
 
@@ -74,7 +75,8 @@ def cut_windows(x: Tokens, *, grid: Grid, window: Grid) -> Groups:
 def join_windows(groups: Groups, *, grid: Grid, window: Grid) -> Tokens:
     """Put the groups of cut_windows back in the order of the tokens; its inverse."""
     check_fit("window", window, grid)
-    (nf, nh, nw), (wf, wh, ww) = grid, window
+    nf, nh, nw = grid
+    wf, wh, ww = window
     order = "(b nf nh nw) (wf wh ww) d -> b (nf wf nh wh nw ww) d"
     return rearrange(groups, order, nf=nf // wf, wf=wf, nh=nh // wh, wh=wh, nw=nw // ww, ww=ww)
 
@@ -86,7 +88,8 @@ def cut_strides(x: Tokens, *, grid: Grid, stride: Grid) -> Groups:
     """
     check_tokens(x.shape[1], grid)
     check_fit("stride", stride, grid)
-    (nf, nh, nw), (sf, sh, sw) = grid, stride
+    nf, nh, nw = grid
+    sf, sh, sw = stride
     order = "b (nf sf nh sh nw sw) d -> (b sf sh sw) (nf nh nw) d"
     return rearrange(x, order, nf=nf // sf, sf=sf, nh=nh // sh, sh=sh, nw=nw // sw, sw=sw)
 
@@ -94,7 +97,8 @@ def cut_strides(x: Tokens, *, grid: Grid, stride: Grid) -> Groups:
 def join_strides(groups: Groups, *, grid: Grid, stride: Grid) -> Tokens:
     """Put the groups of cut_strides back in the order of the tokens; its inverse."""
     check_fit("stride", stride, grid)
-    (nf, nh, nw), (sf, sh, sw) = grid, stride
+    nf, nh, nw = grid
+    sf, sh, sw = stride
     order = "(b sf sh sw) (nf nh nw) d -> b (nf sf nh sh nw sw) d"
     return rearrange(groups, order, nf=nf // sf, sf=sf, nh=nh // sh, sh=sh, nw=nw // sw, sw=sw)
 
@@ -107,7 +111,8 @@ class WindowAttention(nn.Module):
 
     def __init__(self, d: int, heads: int, *, window: Grid):
         super().__init__()
-        self.window, self.attention = window, SelfAttention(d, heads)
+        self.window = window
+        self.attention = SelfAttention(d, heads)
 
     def forward(self, x: Tokens, *, grid: Grid, rope: Rope | None = None) -> Tokens:
         fit = {"grid": grid, "window": self.window}
@@ -125,7 +130,8 @@ class StridedAttention(nn.Module):
 
     def __init__(self, d: int, heads: int, *, stride: Grid):
         super().__init__()
-        self.stride, self.attention = stride, SelfAttention(d, heads)
+        self.stride = stride
+        self.attention = SelfAttention(d, heads)
 
     def forward(self, x: Tokens, *, grid: Grid, rope: Rope | None = None) -> Tokens:
         fit = {"grid": grid, "stride": self.stride}

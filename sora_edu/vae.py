@@ -44,7 +44,8 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.norm_space, self.norm_time = RMSNorm(channels), RMSNorm(channels)
+        self.norm_space = RMSNorm(channels)
+        self.norm_time = RMSNorm(channels)
         self.space = nn.Conv3d(channels, channels, (1, 3, 3), padding=(0, 1, 1))
         self.time = CausalConv(channels, channels)
         start_at_zero(self.time.conv)
@@ -70,19 +71,20 @@ class Encoder(nn.Module):
 
     def __init__(self, config: VAEConfig):
         super().__init__()
-        self.fs, widths = config.fs, config.widths
+        self.fs = config.fs
+        widths = config.widths
         layers = [nn.Conv3d(3 * config.fs**2, widths[0], (1, 3, 3), padding=(0, 1, 1))]
         for level, width in enumerate(widths):
-            layers += [CausalConv(widths[level - 1], width, stride=2)] if level else []
+            if level:
+                layers.append(CausalConv(widths[level - 1], width, stride=2))
             layers += [ResBlock(width) for _ in range(config.enc_blocks)]
-        self.layers = nn.Sequential(
-            *layers, RMSNorm(widths[-1]), nn.SiLU(), nn.Conv3d(widths[-1], 2 * config.channels, 1)
-        )
+        last = nn.Conv3d(widths[-1], 2 * config.channels, 1)  # mean and log-variance
+        self.layers = nn.Sequential(*layers, RMSNorm(widths[-1]), nn.SiLU(), last)
 
     def forward(self, video: Video) -> tuple[Latent, Latent]:
         x = rearrange(video, "b c f (h ph) (w pw) -> b (ph pw c) f h w", ph=self.fs, pw=self.fs)  # space to depth
         mean, logvar = self.layers(x).chunk(2, 1)
-        return mean, logvar.clamp(-20, 10)
+        return mean, logvar.clamp(-20, 10)  # a wild guess must not become inf
 
 
 class Decoder(nn.Module):
@@ -90,10 +92,12 @@ class Decoder(nn.Module):
 
     def __init__(self, config: VAEConfig):
         super().__init__()
-        self.fs, widths = config.fs, config.widths[::-1]
+        self.fs = config.fs
+        widths = config.widths[::-1]
         layers = [nn.Conv3d(config.channels, widths[0], (1, 3, 3), padding=(0, 1, 1))]
         for level, width in enumerate(widths):
-            layers += [TimeUp(widths[level - 1], width)] if level else []
+            if level:
+                layers.append(TimeUp(widths[level - 1], width))
             layers += [ResBlock(width) for _ in range(config.dec_blocks)]
         last = nn.Conv3d(widths[-1], 3 * config.fs**2, (1, 3, 3), padding=(0, 1, 1))
         self.layers = nn.Sequential(*layers, RMSNorm(widths[-1]), nn.SiLU(), last)
@@ -108,7 +112,8 @@ class VideoVAE(nn.Module):
     def __init__(self, config: VAEConfig | None = None):
         super().__init__()
         self.config = config or VAEConfig()
-        self.encoder, self.decoder = Encoder(self.config), Decoder(self.config)
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config)
         self.register_buffer("latent_mean", torch.zeros(self.config.channels, 1, 1, 1))
         self.register_buffer("latent_scale", torch.ones(self.config.channels, 1, 1, 1))
 
@@ -150,11 +155,15 @@ def vae_loss(
     Returns the loss and its parts; ``mse`` is on pixels in [-1, 1]. The latent's noise is drawn where it is not given.
     """
     mean, logvar = vae.encoder(video)
-    mean, logvar = mean.float(), logvar.float()
+    mean = mean.float()
+    logvar = logvar.float()
     if noise is None:
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-    decoded = vae.decoder(mean + (logvar / 2).exp() * noise).float()
-    mse, l1, kl = F.mse_loss(decoded, video), F.l1_loss(decoded, video), kl_divergence(mean, logvar)
+    z = mean + (logvar / 2).exp() * noise
+    decoded = vae.decoder(z).float()
+    mse = F.mse_loss(decoded, video)
+    l1 = F.l1_loss(decoded, video)
+    kl = kl_divergence(mean, logvar)
     return {"loss": mse + 0.1 * l1 + kl_weight * kl, "mse": mse, "l1": l1, "kl": kl}
 
 

@@ -178,6 +178,7 @@ def test_a_model_of_another_size_keeps_the_rest():
         (lambda: dit_config("XL"), "such as 'B/2'"),
         (lambda: ImageDiTConfig(width=30, heads=3), "width=30 must be a multiple of heads=3, and of 4"),
         (lambda: ImageDiTConfig(width=32, heads=3), "width=32 must be a multiple of heads=3"),
+        (lambda: ImageDiTConfig(width=32, heads=0), "width=32 must be a multiple of heads=0"),
         (lambda: ImageDiTConfig(size=(32, 31)), "width of the latent=31 .* use 30 or 32"),
         (lambda: ImageDiTConfig(size=(5, 32)), "height of the latent=5 .* use 4 or 6"),
         (lambda: drop_labels(torch.zeros(2, dtype=torch.long), null=1, rate=10.0), "rate=10.0 is no share"),

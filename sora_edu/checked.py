@@ -5,6 +5,7 @@ PyTorch does not: sizes that differ are often broadcast, and the answer is wrong
 read, never values: no GPU is waited for, and NaN passes through, so that NaN in is NaN out.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -194,15 +195,12 @@ def either(hints: tuple, where: str) -> Check | None:
     def check(value: object, sizes: Sizes) -> None:
         if isinstance(value, free):
             return
+        if len(checks) == 1:
+            return checks[0](value, sizes)
         for attempt in checks[:-1]:
-            trial = dict(sizes)
-            try:
-                attempt(value, trial)
-            except InputError:
-                continue
-            sizes.update(trial)
-            return
-        checks[-1](value, sizes)
+            with contextlib.suppress(InputError):
+                return attempt(value, dict(sizes))  # of several, each has letters of its own
+        checks[-1](value, dict(sizes))
 
     return check
 

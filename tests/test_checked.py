@@ -187,13 +187,15 @@ def test_the_elements_of_a_list_and_the_members_of_a_union_are_checked():
     assert "show: text is None" in refused(show, [table], None)
 
 
-def test_a_member_of_a_union_that_does_not_fit_leaves_no_size_behind():
-    @checked
-    def either(x: tuple[Float[Tensor, "n"], Int[Tensor, "n"]] | Float[Tensor, "n"], y: Float[Tensor, "n"]): ...
+def test_the_members_of_a_union_have_letters_of_their_own_unless_there_is_only_one():
+    Texts = tuple[Float[Tensor, "n"], Int[Tensor, "n"]] | Float[Tensor, "n"]
 
-    either(T, T)
-    either((T, T.long()), T)
-    assert "n=1" in refused(either, T, T[:1])
+    @checked
+    def both(x: Texts, y: Texts, z: Float[Tensor, "n"], w: Float[Tensor, "n"] | None): ...
+
+    both(T, (T[:1], T[:1].long()), T, None)
+    assert "y is of type tuple" in refused(both, T, (T, T[:1].long()), T, T)
+    assert "w is float32 [1]: n=1, but z has n=2; x.expand(2) repeats it" in refused(both, T, T, z=T, w=T[:1])
 
 
 def test_methods_static_and_class_methods_are_named_with_their_class():

@@ -93,7 +93,7 @@ def sample(
     *,
     out: Path,
     checkpoint: str = "tiny",
-    frames: int = 17,
+    frames: int | None = None,
     size: str | None = None,
     steps: int | None = None,
     cfg_scale: float | None = None,
@@ -107,7 +107,7 @@ def sample(
         prompts: What to show, each in quotes. Several prompts write clip-1.gif, clip-2.gif, ...
         out: File to write; its ending chooses .gif, .png (animated), .webp, .mp4, or .strip.png for a strip of stills.
         checkpoint: Name of a shipped checkpoint, or the folder of one you trained.
-        frames: Number of frames, 1 + a multiple of 4.
+        frames: Number of frames, 1 + a multiple of 4; the checkpoint's own unless given, 17 for tiny.
         size: HEIGHTxWIDTH in pixels; the checkpoint's own unless given, 32x32 for tiny.
         steps: Sampling steps: more are slower and finer. The checkpoint's own unless given: tiny 25, tiny-student 4.
         cfg_scale: Guidance: 1 takes the prompt as it is, more insists on it, 0 ignores it. tiny 3, tiny-student 1.

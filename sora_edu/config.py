@@ -15,14 +15,18 @@ def check_fields(config, **ranges: tuple) -> None:
     In a tuple the range holds for each number. Raises InputError: settings also come from files that others wrote.
     """
     for name, kind in get_type_hints(type(config)).items():
-        value, wanted = getattr(config, name), _in_words(kind)
-        fits = _has_type(value, kind)
-        if name in ranges:
-            low, high = ranges[name]
-            wanted += f" from {low:,} to {high:,}"
-            fits = fits and all(low <= number <= high for number in (value if isinstance(value, tuple) else [value]))
-        if not fits:
-            raise InputError(f"{name}={shown(value)} must be {wanted}")
+        check_value(name, getattr(config, name), kind, ranges.get(name))
+
+
+def check_value(name: str, value: object, kind, limits: tuple | None = None) -> None:
+    """Raise InputError unless ``value`` is of the type ``kind``, and within the limits (low, high) if there are any."""
+    wanted, fits = _in_words(kind), _has_type(value, kind)
+    if limits is not None:
+        low, high = limits
+        wanted += f" from {low:,} to {high:,}"
+        fits = fits and all(low <= number <= high for number in (value if isinstance(value, tuple) else [value]))
+    if not fits:
+        raise InputError(f"{name}={shown(value)} must be {wanted}")
 
 
 def _has_type(value, kind) -> bool:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sora_edu.checked import checked
 from sora_edu.checkpoint import (
     check_weights,
     config_from_json,
@@ -16,10 +17,10 @@ from sora_edu.checkpoint import (
     load_tensors,
     load_weights,
 )
-from sora_edu.compute import autocast
-from sora_edu.config import DiTConfig, Preset, TextConfig, TrainConfig, VAEConfig, WorldConfig
+from sora_edu.compute import autocast, choose_device
+from sora_edu.config import DiTConfig, Preset, TextConfig, TrainConfig, VAEConfig, WorldConfig, check_value
 from sora_edu.dit import TextToVideo
-from sora_edu.errors import CheckpointError, InputError
+from sora_edu.errors import CheckpointError, InputError, PromptError, shown
 from sora_edu.guidance import guided
 from sora_edu.prompts import check_prompt
 from sora_edu.sampling import Callback, euler
@@ -69,6 +70,15 @@ def tokenizer_from_json(vocabulary: object) -> Tokenizer:
     return Tokenizer(tuple(vocabulary))
 
 
+def check_prompts(prompts: object) -> list[str]:
+    """The words of each prompt, for one text or a list of them; PromptError where there is none, or it is no text."""
+    if not isinstance(prompts, (str, list, tuple)):
+        raise PromptError(f"prompts={shown(prompts)} must be a text or a list of texts; try 'a red circle falls'")
+    if not prompts:
+        raise PromptError("there is no prompt; give at least one, such as 'a red circle falls'")
+    return [check_prompt(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
+
+
 class Pipeline:
     """A trained text-to-video model: ``Pipeline.load("tiny")(["a red circle falls"])`` gives a clip."""
 
@@ -91,7 +101,7 @@ class Pipeline:
     @classmethod
     def load(cls, name_or_path: str | Path = "tiny", *, device: str = "cpu") -> "Pipeline":
         """A shipped checkpoint by name, or one of your own by path; CheckpointError says what is wrong with it."""
-        path = find_checkpoint(name_or_path)
+        path, device = find_checkpoint(name_or_path), choose_device(device)
         tensors, meta = load_tensors(path, mapped=True)
         if "preset" not in meta or "vocabulary" not in meta:
             raise CheckpointError(
@@ -118,6 +128,9 @@ class Pipeline:
 
     def latent_shape(self, frames: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Channels, frames, height and width of a clip's latent; InputError names the nearest sizes that fit."""
+        size = tuple(size) if isinstance(size, list) else size
+        check_value("frames", frames, int)
+        check_value("size", size, tuple[int, int])
         height, width = size
         if not 0 < frames * height * width <= LARGEST:
             raise InputError(
@@ -140,7 +153,7 @@ class Pipeline:
         self,
         prompts: list[str] | str,
         *,
-        frames: int = 17,
+        frames: int | None = None,
         size: tuple[int, int] | None = None,
         steps: int | None = None,
         cfg_scale: float | None = None,
@@ -150,14 +163,19 @@ class Pipeline:
     ) -> Video:
         """Clips of the prompts, pixels in [-1, 1], float32 on the CPU.
 
-        steps and cfg_scale are the preset's unless given: 25 and 3 for a trained model, 4 and 1 for its student.
+        frames, size, steps and cfg_scale are the preset's unless given: 17, (32, 32), 25 and 3 for tiny.
         Clip i starts from noise of (seed, i) whatever its neighbours are. Raises PromptError for a prompt that
-        cannot be drawn, InputError for a size, steps or scale that does not fit; warns of unknown words.
+        cannot be drawn, InputError for a size, steps, scale or seed that does not fit; warns of unknown words.
         """
-        prompts = [check_prompt(p) for p in ([prompts] if isinstance(prompts, str) else prompts)]
+        prompts = check_prompts(prompts)
+        world = self.preset.world
+        shape = self.latent_shape(
+            world.frames if frames is None else frames, (world.height, world.width) if size is None else size
+        )
         steps = self.preset.steps if steps is None else steps
         cfg_scale = self.preset.cfg_scale if cfg_scale is None else cfg_scale
-        shape = self.latent_shape(frames, size or (self.preset.world.height, self.preset.world.width))
+        check_value("cfg_scale", cfg_scale, float, (0, 100))
+        check_value("seed", seed, int, (0, 2**32 - 1))
         clips = []
         for start in range(0, len(prompts), BATCH):
             chosen = prompts[start : start + BATCH]
@@ -179,7 +197,8 @@ class Pipeline:
         return torch.randn(shape, generator=torch.Generator().manual_seed(mixed_seed(seed, index)))
 
     @torch.no_grad()
-    def reconstruct(self, video: Video) -> Video:
+    @checked
+    def reconstruct(self, video: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b 3 f h w"]:
         """The video through the VAE and back; InputError names the sizes that fit."""
         with autocast(self.device):
             return torch.cat(

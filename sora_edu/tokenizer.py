@@ -50,6 +50,8 @@ class Tokenizer:
             raise InputError(f"max_tokens={max_tokens} leaves no room for the start token; use at least 1")
         if isinstance(prompts, str):
             raise InputError(f"prompts is one str; give a list: [{prompts[:40]!r}]")
+        if wrong := [prompt for prompt in prompts if not isinstance(prompt, str)]:
+            raise InputError(f"a prompt is text, but got {type(wrong[0]).__name__}; use '' for the empty caption")
         index = {word: i for i, word in enumerate(self.vocabulary, len(SPECIAL))}
         room = max_tokens - 1  # the start token takes a place
         ids = torch.full((len(prompts), max_tokens), PAD)

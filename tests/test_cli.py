@@ -46,7 +46,7 @@ class FakePipeline:
     def __init__(self):
         self.vae = VideoVAE(self.preset.vae)
 
-    def __call__(self, prompts, *, frames=17, size=(32, 32), steps=25, cfg_scale=3.0, seed=0, callback=None):
+    def __call__(self, prompts, *, frames=None, size=None, steps=25, cfg_scale=3.0, seed=0, callback=None):
         FakePipeline.calls.append((prompts, frames, size, steps, cfg_scale, seed))
         if "zorp" in prompts:
             warnings.warn("unknown word 'zorp';\nnearest: 'drop'", UnknownWordWarning, stacklevel=2)
@@ -56,7 +56,7 @@ class FakePipeline:
             raise KeyboardInterrupt
         if "bug" in prompts:
             raise RuntimeError("a fault of ours")
-        return torch.zeros(len(prompts), 3, frames, *(size or (32, 32)))
+        return torch.zeros(len(prompts), 3, frames or 17, *(size or (32, 32)))
 
     def reconstruct(self, video):
         return video / 2

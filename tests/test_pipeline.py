@@ -87,6 +87,69 @@ def test_sizes_and_options_that_do_not_fit_are_refused(pipe, options, message):
         pipe("a red circle falls", **options)
 
 
+WRONG = [
+    *[
+        ({"size": size}, "size=.* must be 2 numbers, each a whole number")
+        for size in (32, (32,), (), ("a", 3), "32x32")
+    ],
+    *[({"seed": seed}, f"seed={seed!r} must be a whole number from 0 to") for seed in (-1, 2**40, "x", 1.0, True)],
+    *[({"frames": frames}, f"frames={frames!r} must be a whole number") for frames in ("x", True, 17.0)],
+    *[({"steps": steps}, f"steps={steps!r} is not a whole number") for steps in ("x", True, 2.0, 10**9)],
+    *[({"cfg_scale": scale}, f"cfg_scale={scale!r} must be a number from 0 to 100") for scale in ("x", True, 1e9)],
+    *[({name: float(value)}, f"{name}={value}") for name in ("steps", "cfg_scale", "seed") for value in ("nan", "inf")],
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG)
+def test_options_of_another_type_are_refused(pipe, unchecked, options, message):
+    with pytest.raises(InputError, match=message):
+        pipe("a red circle falls", **{"steps": 1, **options})
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ([], "there is no prompt; give at least one"),
+        (None, "prompts=None must be a text or a list of texts"),
+        (5, "prompts=5 must be"),
+        ([None], "a prompt is text, but got NoneType"),
+    ],
+)
+def test_what_is_no_prompt_is_refused(pipe, unchecked, prompts, message):
+    with pytest.raises(PromptError, match=message):
+        pipe(prompts, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((3, 1, 8, 8), "4 axes instead of"),
+        ((1, 1, 1, 8, 8), "video"),
+        ((0, 3, 1, 8, 8), "empty"),
+        ((1, 3, 2, 8, 8), "frames=2 is not 1 . a multiple of 4"),
+        ((1, 3, 1, 9, 8), "height=9 is not a positive multiple of 4"),
+    ],
+)
+def test_videos_of_another_shape_are_not_reconstructed(pipe, unchecked, shape, message):
+    with pytest.raises(InputError, match=message):
+        pipe.reconstruct(torch.zeros(shape))
+
+
+def test_a_list_is_a_size_too(pipe, unchecked):
+    assert pipe("a red circle falls", frames=1, size=[32, 40], steps=1).shape[-2:] == (32, 40)
+
+
+def test_frames_and_size_are_those_of_the_training_unless_given(pipe):
+    world = replace(pipe.preset.world, frames=9, height=24, width=40)
+    other = Pipeline(replace(pipe.preset, world=world), pipe.vae, pipe.model, pipe.tokenizer)
+    assert other("a red circle falls", steps=1).shape == (1, 3, 9, 24, 40)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="'nope' is unknown; use cpu, cuda or mps"):
+        Pipeline.load("tiny", device="nope")
+
+
 def test_prompts_are_checked_and_unknown_words_named(pipe):
     with pytest.raises(PromptError, match="empty"):
         pipe(["a red circle falls", " "], steps=1)

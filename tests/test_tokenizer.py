@@ -1,5 +1,6 @@
 """Prompts become ids of one fixed shape, and bad prompts become clear errors."""
 
+import jaxtyping
 import pytest
 import torch
 
@@ -72,3 +73,12 @@ def test_misuse_is_refused(tokenizer):
         tokenizer.encode(["a"], max_tokens=0)
     with pytest.raises(InputError, match="ids from 5 to 999 leave the range 0 to"):
         tokenizer.decode(torch.tensor([[5, 999]]))
+
+
+def test_what_is_no_text_is_not_encoded():
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(InputError, match="a prompt is text, but got NoneType; use '' for the empty caption"):
+            Tokenizer().encode(["a circle", None], max_tokens=8)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 from sora_edu.shapes import Times
 
@@ -19,6 +20,7 @@ VelocityFn = Callable[[Float[Tensor, "b *rest"], Times], Float[Tensor, "b *rest"
 EpsFn = Callable[[Float[Tensor, "b *rest"], Int[Tensor, " b"]], Float[Tensor, "b *rest"]]  # (x_s, s in 1..) -> eps
 
 
+@checked
 def over_batch(t: Times, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *ones"]:
     """Reshape one time per sample, ``b``, to ``b 1 1 ...``, to multiply ``x``; raise InputError if it cannot."""
     if t.ndim != 1 or t.shape[0] != x.shape[0]:
@@ -47,12 +49,14 @@ class Coefficients(NamedTuple):
 PathFn = Callable[[Float[Tensor, "*shape"]], Coefficients]  # t of any shape -> four numbers for each t
 
 
+@checked
 def linear(t: Float[Tensor, "*shape"]) -> Coefficients:
     """Go from data to noise on a straight line (SiT section 3): ``alpha = 1 - t``, ``sigma = t``."""
     one = torch.ones_like(t)
     return Coefficients(alpha=1 - t, sigma=t, d_alpha=-one, d_sigma=one)
 
 
+@checked
 def gvp(t: Float[Tensor, "*shape"]) -> Coefficients:
     """Go on a quarter circle (SiT's GVP): ``alpha = cos(pi t / 2)``, ``sigma = sin(pi t / 2)``.
 
@@ -66,6 +70,7 @@ def gvp(t: Float[Tensor, "*shape"]) -> Coefficients:
 # --- mixing, and the conversions -------------------------------------------------------------------------------------
 
 
+@checked
 def interpolate(
     x_0: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
@@ -77,6 +82,7 @@ def interpolate(
     return at.alpha * x_0 + at.sigma * eps
 
 
+@checked
 def velocity_target(
     x_0: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
@@ -88,6 +94,7 @@ def velocity_target(
     return at.d_alpha * x_0 + at.d_sigma * eps
 
 
+@checked
 def x_0_from_velocity(
     x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
@@ -99,6 +106,7 @@ def x_0_from_velocity(
     return (at.d_sigma * x_t - at.sigma * velocity) / at.det
 
 
+@checked
 def eps_from_velocity(
     x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
@@ -110,6 +118,7 @@ def eps_from_velocity(
     return (at.alpha * velocity - at.d_alpha * x_t) / at.det
 
 
+@checked
 def velocity_from_x_0(
     x_t: Float[Tensor, "b *rest"], x_0: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
@@ -121,6 +130,7 @@ def velocity_from_x_0(
     return (at.d_sigma * x_t - at.det * x_0) / at.sigma
 
 
+@checked
 def velocity_from_eps(
     x_t: Float[Tensor, "b *rest"], eps: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
@@ -132,6 +142,7 @@ def velocity_from_eps(
     return (at.d_alpha * x_t + at.det * eps) / at.alpha
 
 
+@checked
 def score_from_velocity(
     x_t: Float[Tensor, "b *rest"], velocity: Float[Tensor, "b *rest"], t: Times, *, path: PathFn = linear
 ) -> Float[Tensor, "b *rest"]:
@@ -146,6 +157,7 @@ def score_from_velocity(
 # --- which times to train on, and the loss ---------------------------------------------------------------------------
 
 
+@checked
 def shift_times(t: Float[Tensor, "*shape"], shift: float) -> Float[Tensor, "*shape"]:
     """Move times towards noise: ``t' = shift t / (1 + (shift - 1) t)`` (SD3, arXiv 2403.03206, eq. 23).
 
@@ -179,6 +191,7 @@ def sample_times(
     return shift_times(t, shift)
 
 
+@checked
 def flow_loss(
     model_fn: VelocityFn,
     x_0: Float[Tensor, "b *rest"],
@@ -203,6 +216,7 @@ def flow_loss(
     return (velocity - velocity_target(x_0, eps, t, path=path)).square().mean()
 
 
+@checked
 def flip_time(velocity_fn: VelocityFn) -> VelocityFn:
     """Translate a velocity between "1 is noise" and "1 is data": ``u(x, tau) = -v(x, 1 - tau)``.
 
@@ -218,6 +232,7 @@ def flip_time(velocity_fn: VelocityFn) -> VelocityFn:
 # --- the bridge to DDPM ----------------------------------------------------------------------------------------------
 
 
+@checked
 def line_times(
     alpha_bar: Float[Tensor, " steps"],
 ) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:
@@ -232,6 +247,7 @@ def line_times(
     return noise / scale, scale
 
 
+@checked
 def velocity_fn_from_eps_fn(eps_fn: EpsFn, alpha_bar: Float[Tensor, " steps"]) -> VelocityFn:
     """Make a DDPM noise prediction into a velocity for the linear interpolant, without training anything.
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 from sora_edu.flow import VelocityFn
 from sora_edu.shapes import Times
@@ -16,6 +17,7 @@ Text = Tensor | TextState  # encoded captions, b first: one tensor, or the text 
 TextVelocityFn = Callable[[Float[Tensor, "b *rest"], Times, Text], Float[Tensor, "b *rest"]]  # (x_t, t, text)
 
 
+@checked
 def null_like(text: Text, null_text: Text) -> Text:
     """Repeat the empty caption, ``1 ...`` or already ``b ...``, to one per prompt, ``b ...``.
 
@@ -31,6 +33,7 @@ def null_like(text: Text, null_text: Text) -> Text:
     return null_text.expand_as(text)
 
 
+@checked
 def stack_text(text: Text, null_text: Text) -> Text:
     """Put the prompts above the empty captions, ``b ...`` and ``b ...`` to ``2b ...``, in every tensor of the text."""
     if isinstance(text, Tensor):
@@ -38,6 +41,7 @@ def stack_text(text: Text, null_text: Text) -> Text:
     return TextState(*map(torch.cat, zip(text, null_text, strict=True)))
 
 
+@checked
 def guided(velocity_fn_with_text: TextVelocityFn, *, text: Text, null_text: Text, cfg_scale: float) -> VelocityFn:
     """Return the velocity ``uncond + cfg_scale (cond - uncond)`` (CFG, 2207.12598, eq. 6, whose w is cfg_scale - 1).
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 
 LONGEST = 8000  # steps; with more, the linear schedule's last alpha_bar is smaller than any normal float32
@@ -35,6 +36,7 @@ def cosine_betas(steps: int = 1000) -> Float[Tensor, "{steps}"]:
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999).float()
 
 
+@checked
 def alpha_bars(betas: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
     """Return the share of signal variance left after each step, the running product of ``1 - beta`` (DDPM eq. 4).
 
@@ -43,11 +45,13 @@ def alpha_bars(betas: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
     return (1 - betas.double()).cumprod(0).to(betas.dtype)
 
 
+@checked
 def snr(alpha_bar: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return the signal-to-noise ratio ``alpha_bar / (1 - alpha_bar)``; 1 where signal and noise are equally strong."""
     return alpha_bar / (1 - alpha_bar)
 
 
+@checked
 def at_step(
     schedule: Float[Tensor, " steps"], s: Int[Tensor, " b"], x: Float[Tensor, "b *rest"]
 ) -> Float[Tensor, "b *ones"]:
@@ -60,6 +64,7 @@ def at_step(
     return schedule.to(x)[s.to(x.device) - 1].view(-1, *[1] * (x.ndim - 1))
 
 
+@checked
 def q_step(
     x_prev: Float[Tensor, "b *rest"],
     s: Int[Tensor, " b"],
@@ -71,6 +76,7 @@ def q_step(
     return (1 - beta_s).sqrt() * x_prev + beta_s.sqrt() * eps
 
 
+@checked
 def q_sample(
     x_0: Float[Tensor, "b *rest"],
     s: Int[Tensor, " b"],
@@ -85,6 +91,7 @@ def q_sample(
     return alpha_bar_s.sqrt() * x_0 + (1 - alpha_bar_s).sqrt() * eps
 
 
+@checked
 def x_0_from_eps(
     x_s: Float[Tensor, "b *rest"],
     eps: Float[Tensor, "b *rest"],
@@ -96,6 +103,7 @@ def x_0_from_eps(
     return (x_s - (1 - alpha_bar_s).sqrt() * eps) / alpha_bar_s.sqrt()
 
 
+@checked
 def eps_from_x_0(
     x_s: Float[Tensor, "b *rest"],
     x_0: Float[Tensor, "b *rest"],

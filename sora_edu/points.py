@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 from sora_edu.flow import PathFn, linear, over_batch, velocity_target
 from sora_edu.noising import at_step
@@ -34,6 +35,7 @@ class Mixture:
         blob = torch.randint(len(self.means), (n,), generator=generator)
         return self.means[blob] + self.std * torch.randn(n, 2, generator=generator)
 
+    @checked
     def predict(self, x: Points, alpha: Float[Tensor, " n"], sigma: Float[Tensor, " n"]) -> tuple[Points, Points]:
         """Return E[x_0 | x] and E[eps | x] for ``x = alpha x_0 + sigma eps``.
 
@@ -48,12 +50,14 @@ class Mixture:
         mean_offset = (weight[..., None] * offset).sum(1)  # n 2
         return weight @ means + alpha * self.std**2 / variance * mean_offset, sigma / variance * mean_offset
 
+    @checked
     def velocity(self, x_t: Points, t: Float[Tensor, " n"], *, path: PathFn = linear) -> Points:
         """Return the best velocity for a path, ``d_alpha E[x_0 | x_t] + d_sigma E[eps | x_t]``."""
         at = path(t)
         x_0, eps = self.predict(x_t, at.alpha, at.sigma)
         return velocity_target(x_0, eps, t, path=path)
 
+    @checked
     def eps(self, x_s: Points, s: Int[Tensor, " n"], alpha_bar: Float[Tensor, " steps"]) -> Points:
         """Return E[eps | x_s] under a DDPM schedule, s in 1..len(alpha_bar)."""
         alpha_bar_s = at_step(alpha_bar, s, x_s).flatten()
@@ -77,11 +81,13 @@ class PointNet(nn.Module):
             layers += [nn.Linear(width, width), nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(width, 2))
 
+    @checked
     def forward(self, x_t: Points, t: Float[Tensor, " n"]) -> Points:
         phase = t[:, None] * self.frequencies  # n 4
         return self.layers(torch.cat([x_t, phase.sin(), phase.cos()], dim=1))  # n 2
 
 
+@checked
 def fit(
     net: nn.Module,
     loss_fn: Callable[[nn.Module, Points, torch.Generator], Float[Tensor, ""]],
@@ -111,6 +117,7 @@ def fit(
     return losses
 
 
+@checked(empty=True)
 def energy_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     """Return ``2 E|a - b| - E|a - a'| - E|b - b'|``: 0 only where two clouds are of one distribution.
 

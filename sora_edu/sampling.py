@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 from sora_edu.flow import EpsFn, VelocityFn, score_from_velocity, shift_times
 
@@ -37,6 +38,7 @@ def time_grid(steps: int, *, shift: float = 1.0) -> Float[Tensor, "{steps}+1"]:
 
 
 @torch.no_grad()
+@checked
 def euler(
     velocity_fn: VelocityFn,
     noise: Float[Tensor, "b *rest"],
@@ -61,6 +63,7 @@ def euler(
 
 
 @torch.no_grad()
+@checked
 def heun(
     velocity_fn: VelocityFn,
     noise: Float[Tensor, "b *rest"],
@@ -88,6 +91,7 @@ def heun(
 
 
 @torch.no_grad()
+@checked
 def sde(
     velocity_fn: VelocityFn,
     noise: Float[Tensor, "b *rest"],
@@ -127,6 +131,7 @@ def step_grid(steps: int, total: int) -> list[int]:
     return torch.linspace(total, 0, steps + 1, dtype=torch.float64).round().int().tolist()
 
 
+@checked
 def alpha_bar_by_step(alpha_bar: Float[Tensor, " total"]) -> list[float]:
     """Return alpha_bar as numbers behind alpha_bar_0 = 1, clean data: element s belongs to step s.
 
@@ -139,6 +144,7 @@ def alpha_bar_by_step(alpha_bar: Float[Tensor, " total"]) -> list[float]:
 
 
 @torch.no_grad()
+@checked
 def ddpm(
     eps_fn: EpsFn,
     noise: Float[Tensor, "b *rest"],
@@ -171,6 +177,7 @@ def ddpm(
 
 
 @torch.no_grad()
+@checked
 def ddim(
     eps_fn: EpsFn,
     noise: Float[Tensor, "b *rest"],

@@ -11,6 +11,13 @@ from sora_edu.errors import InputError
 
 SHAPE = (6, 3, 2, 4, 5)  # b c f h w, all unequal
 PATHS = [flow.linear, flow.gvp]
+CONVERSIONS = [
+    flow.x_0_from_velocity,
+    flow.eps_from_velocity,
+    flow.velocity_from_x_0,
+    flow.velocity_from_eps,
+    flow.score_from_velocity,
+]
 MEAN, STD = 0.7, 0.4  # the data of the closed forms: N(MEAN, STD^2) in every element
 
 
@@ -214,10 +221,63 @@ def test_flipped_time_integrates_to_the_same_samples():
 @pytest.mark.parametrize("t", [torch.tensor(0.5), torch.rand(5), torch.rand(6, 1)])
 def test_a_time_that_is_not_one_per_sample_is_refused(unchecked, t):
     x_0, eps, _ = draw(11, torch.float32)
+    for function in (flow.interpolate, flow.velocity_target, *CONVERSIONS):
+        with pytest.raises(InputError, match=rf"{function.__name__}: t is float32 .*; (add|take|give both the same b)"):
+            function(x_0, eps, t, path=flow.gvp)
     with pytest.raises(InputError, match=r"t has shape .* one time per sample; use t.expand\(6\)"):
-        flow.interpolate(x_0, eps, t)
-    with pytest.raises(InputError, match="one time per sample"):
-        flow.x_0_from_velocity(x_0, eps, t, path=flow.gvp)
+        flow.over_batch.__wrapped__(t, x_0)  # as the lesson's copy says it, which has no @checked
+
+
+@pytest.mark.parametrize("second", [torch.zeros(SHAPE[1:]), torch.zeros(6, 1, 2, 4, 5), torch.zeros(1, *SHAPE[1:])])
+def test_data_and_noise_of_two_shapes_are_not_broadcast(unchecked, second):
+    x_0, _, t = draw(11, torch.float32)
+    for function in (flow.interpolate, flow.velocity_target, *CONVERSIONS):
+        with pytest.raises(InputError, match=rf"{function.__name__}: .* is float32 .*give both the same"):
+            function(x_0, second, t)
+    with pytest.raises(InputError, match=r"flow_loss: eps is .*give both the same"):
+        flow.flow_loss(lambda x, t: x, x_0, eps=second)
+
+
+@pytest.mark.parametrize("bad", [torch.int64, torch.bool])
+def test_whole_numbers_and_truths_are_not_times_or_data(unchecked, bad):
+    x_0, eps, t = draw(11, torch.float32)
+    for arguments in ((x_0.to(bad), eps, t), (x_0, eps.to(bad), t), (x_0, eps, t.to(bad))):
+        with pytest.raises(InputError, match="but floating-point numbers are needed"):
+            flow.interpolate(*arguments)
+
+
+ANSWERS = {  # of a model, none of them shaped as its input
+    "one channel": lambda x, t: x[:, :1],
+    "one sample": lambda x, t: x[:1],
+    "a scalar": lambda x, t: x.mean(),
+    "a number": lambda x, t: 0.0,
+    "nothing": lambda x, t: None,
+    "whole numbers": lambda x, t: x.long(),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_model_whose_answer_is_not_shaped_as_its_input_is_refused(unchecked, answer):
+    x_0, _, t = draw(11, torch.float32)
+    with pytest.raises(InputError, match="flow_loss: what model_fn returned is "):
+        flow.flow_loss(ANSWERS[answer], x_0)
+    with pytest.raises(InputError, match="flip_time: what velocity_fn returned is "):
+        flow.flip_time(ANSWERS[answer])(x_0, t)
+    with pytest.raises(InputError, match="velocity_fn_from_eps_fn: what eps_fn returned is "):
+        flow.velocity_fn_from_eps_fn(ANSWERS[answer], ALPHA_BAR)(x_0, t)
+
+
+def test_the_refusal_of_an_answer_names_both_shapes(unchecked):
+    with pytest.raises(
+        InputError, match=r"returned is float32 \[4, 1\]: .*\(1,\), but model_fn's argument 1 has .*\(3,\)"
+    ):
+        flow.flow_loss(lambda x, t: x[:, :1], torch.zeros(4, 3))
+
+
+def test_a_path_whose_numbers_are_not_shaped_as_its_times_is_refused(unchecked):
+    x_0, eps, t = draw(11, torch.float32)
+    with pytest.raises(InputError, match="interpolate: what path returned.sigma is "):
+        flow.interpolate(x_0, eps, t, path=lambda t: flow.linear(t)._replace(sigma=t[:1]))
 
 
 def test_unknown_distribution_of_times_is_refused():

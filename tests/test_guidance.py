@@ -104,3 +104,11 @@ def test_samples_that_are_not_as_many_as_the_captions_are_refused(cfg_scale):
         velocity_fn = guided(Model(), text=TEXT, null_text=NULL, cfg_scale=cfg_scale)
         with pytest.raises(InputError, match=f"x_t holds {count} samples, but text 3 captions; give one for each"):
             velocity_fn(torch.zeros(count, 2, 1, 4, 5), torch.rand(count))
+
+
+@pytest.mark.parametrize("cfg_scale", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("answer", [lambda x: x[:, :1], lambda x: x[:1], lambda x: x.mean(), lambda x: None])
+def test_a_model_whose_answer_is_not_shaped_as_its_input_is_refused(answer, cfg_scale):
+    velocity_fn = guided(lambda x, t, text: answer(x), text=TEXT, null_text=NULL, cfg_scale=cfg_scale)
+    with pytest.raises(InputError, match="guided: what velocity_fn_with_text returned is "):
+        velocity_fn(X_T, T)

@@ -10,6 +10,7 @@ from sora_edu.errors import InputError
 from sora_edu.flow import interpolate, velocity_from_eps, x_0_from_velocity
 from sora_edu.noising import (
     alpha_bars,
+    at_step,
     cosine_betas,
     eps_from_x_0,
     linear_betas,
@@ -20,6 +21,13 @@ from sora_edu.noising import (
 )
 
 LINEAR, COSINE = alpha_bars(linear_betas()), alpha_bars(cosine_betas())
+
+CALLS = [  # all that take (x, s, y, schedule), in one order
+    q_sample,
+    q_step,
+    lambda x, s, y, schedule: x_0_from_eps(x, y, s, schedule),
+    lambda x, s, y, schedule: eps_from_x_0(x, y, s, schedule),
+]
 
 
 @pytest.fixture
@@ -110,11 +118,7 @@ def test_conversions_round_trip():
 @pytest.mark.parametrize(("s", "got"), [([0, 5], "s=0..5"), ([1, 1001], "s=1..1001"), ([-1, -1], "s=-1..-1")])
 def test_steps_outside_the_schedule_are_refused(s, got):
     x = torch.zeros(2, 3)
-    for call in (
-        q_sample,
-        lambda a, s, b, ab: x_0_from_eps(a, b, s, ab),
-        lambda a, s, b, ab: eps_from_x_0(a, b, s, ab),
-    ):
+    for call in CALLS:
         with pytest.raises(InputError, match=rf"{got} is not in 1..1000; the first step is 1"):
             call(x, torch.tensor(s), x, LINEAR)
 
@@ -122,8 +126,25 @@ def test_steps_outside_the_schedule_are_refused(s, got):
 def test_a_step_that_is_not_one_per_sample_is_refused(unchecked):
     x = torch.zeros(2, 3)
     for s in (torch.tensor(5), torch.tensor([5, 5, 5])):
+        for call in CALLS:
+            with pytest.raises(InputError, match=r": s is int64 .*; (add a missing axis|give both the same b)"):
+                call(x, s, x, LINEAR)
         with pytest.raises(InputError, match=r"s has shape .* needs one step per sample"):
-            q_sample(x, s, x, LINEAR)
+            at_step.__wrapped__(LINEAR, s, x)  # as the lesson's copy says it, which has no @checked
+
+
+@pytest.mark.parametrize("other", [torch.zeros(3), torch.zeros(1, 3), torch.zeros(2, 1)])
+def test_data_and_noise_of_two_shapes_are_not_broadcast(unchecked, other):
+    x, s = torch.zeros(2, 3), torch.tensor([1, 2])
+    for call in CALLS:
+        with pytest.raises(InputError, match=r"give both the same"):
+            call(x, s, other, LINEAR)
+
+
+@pytest.mark.parametrize("s", [torch.tensor([1.0, 2.0]), torch.tensor([True, True])])
+def test_a_step_that_is_not_a_whole_number_is_refused(unchecked, s):
+    with pytest.raises(InputError, match="q_sample: s is .* but whole numbers are needed"):
+        q_sample(torch.zeros(2, 3), s, torch.zeros(2, 3), LINEAR)
 
 
 @pytest.mark.parametrize("betas", [linear_betas, cosine_betas])

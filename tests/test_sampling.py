@@ -218,6 +218,22 @@ def test_the_table_by_step_begins_with_clean_data():
     assert sampling.alpha_bar_by_step(torch.tensor([0.5, 0.25])) == [1.0, 0.5, 0.25]
 
 
+@pytest.mark.parametrize(
+    "answer", [lambda x: x[:, :1], lambda x: x[:1], lambda x: x.mean(), lambda x: 0.0, lambda x: None]
+)
+@pytest.mark.parametrize("sampler", FLOW + DDPM)
+def test_a_model_whose_answer_is_not_shaped_as_its_input_is_refused(unchecked, sampler, answer):
+    name, options = ("eps_fn", {"alpha_bar": ALPHA_BAR}) if sampler in DDPM else ("velocity_fn", {})
+    with pytest.raises(InputError, match=f"{sampler.__name__}: what {name} returned is "):
+        sampler(lambda x, t: answer(x), torch.zeros(4, 3, 2), steps=3, **options)
+
+
+@pytest.mark.parametrize("sampler", FLOW + DDPM)
+def test_noise_of_whole_numbers_is_refused(unchecked, sampler):
+    with pytest.raises(InputError, match=f"{sampler.__name__}: noise is int64 .* floating-point numbers are needed"):
+        run(sampler, torch.zeros(4, 3, dtype=torch.int64), 3)
+
+
 @pytest.mark.parametrize("sampler", FLOW + DDPM)
 def test_where_a_model_answers_nan_the_sample_is_nan(sampler):
     options = {"alpha_bar": ALPHA_BAR} if sampler in DDPM else {}

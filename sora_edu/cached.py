@@ -1,5 +1,7 @@
 """What a training draws once and keeps: its clips, their latents, their captions."""
 
+import hashlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.compute import autocast
 from sora_edu.config import Preset
 from sora_edu.distributed import ALONE, Ranks
-from sora_edu.errors import InputError
+from sora_edu.errors import CheckpointError, InputError
 from sora_edu.render import render
 from sora_edu.seeds import Stream, step_generator
 from sora_edu.tokenizer import Tokenizer
@@ -42,40 +44,67 @@ def draw_pool(preset: Preset, *, seed: int, device: torch.device) -> UInt8[Tenso
     return torch.cat([((render(s.to(device), preset.world) + 1) * 127.5).round().byte() for s in bar])
 
 
+def vae_digest(vae: VideoVAE) -> str:
+    """A checksum of a VAE's weights, without the latent's shift and scale, which are fitted afterwards."""
+    digest = hashlib.sha256()
+    for name, tensor in vae.named_parameters():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_cache(path: Path) -> tuple[dict[str, Tensor], dict] | None:
+    """What was kept in a file, and what for; None where there is no file, or a damaged one, with a warning."""
+    try:
+        return load_tensors(path) if path.exists() else None
+    except CheckpointError:
+        warnings.warn(f"{path} is damaged; what it held is made again", stacklevel=2)
+        return None
+
+
 @torch.no_grad()
 def cache_latents(
     preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device: torch.device, ranks: Ranks = ALONE
 ) -> torch.Tensor:
     """Encode all clips once, in half precision, and fit the latent's shift and scale on them; kept on disk.
 
-    The first rank encodes while the others wait.
+    The first rank encodes while the others wait. What another VAE encoded is encoded again; InputError where the file
+    is of other clips.
     """
-    path = out / "latents.safetensors"
-    if ranks.first and not path.exists():
-        latents = []
-        for state in tqdm(shard_states(preset, seed), total=-(-preset.clips // SHARD), desc="latents"):
-            with autocast(device):
-                parts = [vae.encoder(part)[0] for part in render(state.to(device), preset.world).split(100)]
-            latents.append(torch.cat(parts).float().cpu())
-        vae.fit_scale(torch.cat(latents[:8]))
-        mean, scale = vae.latent_mean.cpu(), vae.latent_scale.cpu()
-        latents = torch.cat([((z - mean) * scale).half() for z in latents])
-        save_tensors(
-            path,
-            {"latents": latents, "latent_mean": mean, "latent_scale": scale},
-            {"clips": preset.clips, "seed": seed},
-        )
+    path, made_for = out / "latents.safetensors", {"clips": preset.clips, "seed": seed, "vae": vae_digest(vae)}
+    if ranks.first:
+        kept = read_cache(path)
+        if kept is not None:
+            _check_clips(*kept, preset, seed, path)
+        if kept is None or kept[1] != made_for:
+            save_tensors(path, _encode(preset, vae, seed, device), made_for)
     ranks.wait()
-    tensors, meta = load_tensors(path)
-    if (meta["clips"], meta["seed"]) != (preset.clips, seed):
-        kept = f"clips={meta['clips']} and seed={meta['seed']}"
+    tensors, _ = load_tensors(path)
+    vae.latent_mean.copy_(tensors["latent_mean"])
+    vae.latent_scale.copy_(tensors["latent_scale"])
+    return tensors["latents"].to(device)
+
+
+def _check_clips(tensors: dict[str, Tensor], meta: dict, preset: Preset, seed: int, path: Path) -> None:
+    """InputError where latents on disk belong to other clips than those asked for."""
+    if (meta.get("clips"), meta.get("seed")) != (preset.clips, seed):
+        kept = f"clips={meta.get('clips')} and seed={meta.get('seed')}"
         raise InputError(f"{path} holds the latents of {kept}; resume with these, or choose another --out")
     frames, kept = preset.world.frames, 1 + preset.vae.ft * (tensors["latents"].shape[2] - 1)
     if frames != kept:
         raise InputError(f"{path} holds the latents of {kept} frames, not {frames}; resume with --frames {kept}")
-    vae.latent_mean.copy_(tensors["latent_mean"])
-    vae.latent_scale.copy_(tensors["latent_scale"])
-    return tensors["latents"].to(device)
+
+
+def _encode(preset: Preset, vae: VideoVAE, seed: int, device: torch.device) -> dict[str, Tensor]:
+    """Latents of all clips, shifted and scaled, with the shift and the scale."""
+    latents = []
+    for state in tqdm(shard_states(preset, seed), total=-(-preset.clips // SHARD), desc="latents"):
+        with autocast(device):
+            parts = [vae.encoder(part)[0] for part in render(state.to(device), preset.world).split(100)]
+        latents.append(torch.cat(parts).float().cpu())
+    vae.fit_scale(torch.cat(latents[:8]))
+    mean, scale = vae.latent_mean.cpu(), vae.latent_scale.cpu()
+    latents = torch.cat([((z - mean) * scale).half() for z in latents])
+    return {"latents": latents, "latent_mean": mean, "latent_scale": scale}
 
 
 def draw_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int) -> Int[Tensor, "clips 2 l"]:
@@ -98,7 +127,7 @@ def cache_captions(
     path = out / "captions.safetensors"
     made_for = {"clips": preset.clips, "seed": seed, "max_tokens": preset.text.max_tokens}
     made_for["vocabulary_hash"] = tokenizer.vocabulary_hash
-    if ranks.first and not (path.exists() and load_tensors(path)[1] == made_for):
+    if ranks.first and ((kept := read_cache(path)) is None or kept[1] != made_for):
         save_tensors(path, {"ids": draw_captions(preset, tokenizer, seed=seed).short()}, made_for)
     ranks.wait()
     return load_tensors(path)[0]["ids"].long()

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from sora_edu.cached import read_cache
 from sora_edu.captions import caption
 from sora_edu.checkpoint import load_tensors, save_tensors, verify
 from sora_edu.compute import autocast, choose_device, compile_blocks, should_compile
@@ -106,7 +107,7 @@ def record_walks(teacher: Pipeline, source: str, out: Path, *, walks: int, seed:
     parts = []
     for shard in tqdm(range(-(-walks // SHARD)), desc="walks"):
         path, made_by = out / f"walks_{shard:04d}.safetensors", {"teacher": source, "seed": seed}
-        if not path.exists():
+        if read_cache(path) is None:
             save_tensors(path, record_shard(teacher, shard, seed=seed), made_by)
         tensors, meta = load_tensors(path)
         if meta != made_by:
@@ -164,11 +165,13 @@ def distill(options: DistillOptions) -> Path:
     pipe = Pipeline.load(options.teacher, device=str(choose_device(options.device)))
     needed = 2 * (STRIDES + 1) * walks * math.prod(pipe.preset.latent_shape) + 500_000_000
     compiled = should_compile(STRIDES * config.steps, options.compile)
-    with RunFolder(out).claimed(resume=options.resume, needed=needed):
+    run, source = RunFolder(out), verify(options.teacher)
+    with run.claimed(resume=options.resume, needed=needed):
+        run.begun_with({"teacher": source, "seed": seed, "walks": walks, "steps": config.steps}, growing=("steps",))
         student = copy.deepcopy(pipe.model)  # before it is compiled: a compiled model does not copy
         if compiled:
             compile_blocks(pipe.model, TRANSFORMER)
-        recorded = record_walks(pipe, verify(options.teacher), out, walks=walks, seed=seed)
+        recorded = record_walks(pipe, source, out, walks=walks, seed=seed)
         student = train_student(student, pipe, recorded, out, config=config, seed=seed, compiled=compiled)
         return export_student(pipe, student, out / "model.safetensors")
 

@@ -84,6 +84,14 @@ def unpack_optimisers(tensors: dict[str, Tensor], optimisers: list[torch.optim.O
             names = {key: f"optimiser.{kind.lower()}.{index}.{key}" for key in KEPT[kind]}
             if missing := [name for name in names.values() if name not in tensors]:
                 raise CheckpointError(f"the saved training state does not fit this model: no {missing[0]}")
+            for key, name in names.items():
+                shape = torch.Size() if key == "step" else parameter.shape
+                if tensors[name].shape != shape or tensors[name].dtype != torch.float32:
+                    got = f"{tuple(tensors[name].shape)} of {tensors[name].dtype}"
+                    raise CheckpointError(
+                        f"the saved training state does not fit this model: {name} is {got}, "
+                        f"expected {tuple(shape)} of torch.float32"
+                    )
             state["state"][index] = {
                 key: sharded_like(tensors[name], parameter, copies=kind == "Muon") for key, name in names.items()
             }

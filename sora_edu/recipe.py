@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from sora_edu.cached import cache_captions, cache_latents, draw_pool
+from sora_edu.cached import cache_captions, cache_latents, draw_pool, vae_digest
 from sora_edu.checkpoint import save_tensors
 from sora_edu.compute import LONG, autocast, compile_blocks, should_compile
 from sora_edu.config import PRESETS, Preset
@@ -175,6 +175,7 @@ def train_dit(
         evaluate,
         max(1000, preset.dit_train.steps // 10),
         TRANSFORMER,
+        data=vae_digest(vae),
     )
     return fit(stage, out, seed=seed, resume=resume, ranks=ranks, deadline=deadline)
 
@@ -230,7 +231,9 @@ def train(options: TrainOptions) -> Path:
         for config in (chosen.vae_train, chosen.dit_train):
             ranks.rows(config.batch)  # a batch that cannot be shared is refused now, not after the first stage
         more = dict(seed=options.seed, resume=options.resume, device=where, ranks=ranks, deadline=deadline)
-        with RunFolder(out, writes=ranks.first).claimed(resume=options.resume, needed=written(chosen)):
+        run = RunFolder(out, writes=ranks.first)
+        with run.claimed(resume=options.resume, needed=written(chosen)):
+            check_run(run, options, chosen)
             ranks.wait()  # for the first to have refused or claimed the folder
             vae = train_vae(chosen, out, compiled=should_compile(chosen.vae_train.steps, options.compile), **more)
             model = train_dit(chosen, vae, out, compiled=compiled, graphs=options.graphs, **more)
@@ -238,6 +241,20 @@ def train(options: TrainOptions) -> Path:
                 export(chosen, vae, model, out / "model.safetensors")
             ranks.wait()
     return out / "model.safetensors"
+
+
+def check_run(run: RunFolder, options: TrainOptions, preset: Preset) -> None:
+    """InputError where a run goes on with other settings than it was begun with, or with a longer training of the VAE.
+
+    The transformer learns the latents of one VAE, and shows clips of no other.
+    """
+    if not run.writes:
+        return
+    vae, dit = preset.vae_train, preset.dit_train
+    settings = {"preset": options.preset, "seed": options.seed, "clips": preset.clips, "frames": preset.world.frames}
+    settings |= {"vae_batch": vae.batch, "dit_batch": dit.batch, "vae_steps": vae.steps, "dit_steps": dit.steps}
+    grown = ("dit_steps",) if run.has_state("dit") else ("vae_steps", "dit_steps")
+    run.begun_with(settings, growing=grown)
 
 
 def written(preset: Preset) -> int:

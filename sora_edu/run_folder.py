@@ -5,6 +5,7 @@ Whatever becomes of a run, one whole state of each stage that had begun is in it
 
 import contextlib
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from sora_edu.checkpoint import load_tensors, save_tensors
+from sora_edu.checkpoint import load_tensors, save_tensors, write_atomically
 from sora_edu.errors import CheckpointError, InputError, TrainingError
 
 
@@ -44,6 +45,53 @@ def check_disk(folder: Path, needed: int) -> None:
         )
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a run that was killed while writing left half written."""
+    for place in (folder, folder / "samples"):
+        for pattern in ("*.part", ".*.tmp"):
+            for left in place.glob(pattern):
+                left.unlink(missing_ok=True)
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The lines of a file of metrics that hold a stage and a step; what was cut off or broken is passed over."""
+    return [record for line in lines_of(path) if "stage" in (record := record_of(line))]
+
+
+def lines_of(path: Path) -> list[bytes]:
+    """A file's lines as they are, or none where there is no file."""
+    return path.read_bytes().splitlines(keepends=True) if path.exists() else []
+
+
+def record_of(line: bytes) -> dict:
+    """What a line says; {} where it is cut off, or is no line of ours."""
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else {}
+    except (ValueError, RecursionError):
+        return {}
+    ours = isinstance(record, dict) and isinstance(record.get("stage"), str) and type(record.get("step")) is int
+    return record if ours else {}
+
+
+def check_counts(counts: dict, source: Path) -> None:
+    """CheckpointError where a saved state does not say how far it is: its checksum says nothing of that."""
+    for name, kinds in (("step", (int,)), ("bad", (int,)), ("seconds", (int, float))):
+        value = counts.get(name)
+        if type(value) not in kinds or not 0 <= value < math.inf:
+            raise CheckpointError(f"{source} is no training state: its {name} is {value!r}")
+
+
+def check_settings(kept: dict, asked: dict, *, folder: Path, growing: tuple[str, ...]) -> None:
+    """InputError where a run is resumed with other settings than it was begun with; ``growing`` ones may be larger."""
+    other = [n for n in asked if n in kept and kept[n] != asked[n] and not (n in growing and kept[n] < asked[n])]
+    if other:
+        had, got = (" and ".join(f"{name}={values[name]}" for name in other) for values in (kept, asked))
+        raise InputError(
+            f"{folder} was begun with {had}, not {got}; resume with the former, or choose another --out "
+            f"(only {' and '.join(growing) or 'nothing'} may grow)"
+        )
+
+
 class RunFolder:
     """What a run writes and reads again: lines of metrics, and two states of each stage.
 
@@ -68,7 +116,23 @@ class RunFolder:
             raise InputError(f"{self.path} already holds a run; add --resume to go on with it, or choose another --out")
         check_disk(self.path, needed)
         with locked(self.path):
+            sweep(self.path)
             yield
+
+    def begun_with(self, settings: dict, *, growing: tuple[str, ...] = ()) -> dict:
+        """Note what a run is made with. Returns what was noted before; InputError where that is another thing."""
+        path, kept = self.path / "settings.json", {}
+        if path.exists():
+            try:
+                kept = dict(json.loads(path.read_bytes()))
+                check_settings(kept, settings, folder=self.path, growing=growing)
+            except (ValueError, TypeError, RecursionError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(f"{path} is damaged; write again what it held, or choose another --out") from error
+        if self.writes:
+            write_atomically(path, (json.dumps(settings) + "\n").encode())
+        return kept
 
     def log(self, line: dict) -> None:
         """Add one line of JSON to the metrics."""
@@ -77,12 +141,15 @@ class RunFolder:
                 file.write(json.dumps(line) + "\n")
 
     def drop_metrics(self, stage: str, *, after: int) -> None:
-        """Drop a stage's lines after a step, which a resumed run will write again."""
+        """Drop a stage's lines after a step, which a resumed run will write again, and a line that was cut off."""
         path = self.path / "metrics.jsonl"
-        if self.writes and path.exists():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in lines if (r := json.loads(line))["stage"] != stage or r["step"] <= after]
-            path.write_text("".join(line + "\n" for line in kept))
+        lines, kept = lines_of(path), []
+        for line in lines:
+            record = record_of(line)
+            if line.endswith(b"\n") and not (record.get("stage") == stage and record["step"] > after):
+                kept.append(line)
+        if self.writes and kept != lines:
+            write_atomically(path, b"".join(kept))
 
     def save(self, stage: str, tensors: dict[str, Tensor], counts: dict) -> None:
         """Save a state of a stage over the older of its two; ``counts`` has at least its "step"."""
@@ -91,6 +158,10 @@ class RunFolder:
             save_tensors(self._state(stage, slot), tensors, counts)
             self.newest_slot[stage] = slot
 
+    def has_state(self, stage: str) -> bool:
+        """Whether a stage has begun, and left a state."""
+        return any(self._state(stage, slot).exists() for slot in (0, 1))
+
     def newest(self, stage: str) -> tuple[dict[str, Tensor], dict] | None:
         """Tensors and counts of the newer of a stage's states; where it is damaged, the other, with a warning."""
         found, errors = {}, []
@@ -98,7 +169,9 @@ class RunFolder:
             if self._state(stage, slot).exists():
                 try:
                     found[slot] = load_tensors(self._state(stage, slot))
+                    check_counts(found[slot][1], self._state(stage, slot))
                 except CheckpointError as error:
+                    found.pop(slot, None)
                     errors.append(str(error))
         if errors and not found:
             raise CheckpointError(f"no saved state of {stage} can be read: {'; '.join(errors)}")

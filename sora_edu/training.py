@@ -19,7 +19,7 @@ from tqdm import tqdm
 from sora_edu.compute import autocast, out_of_memory
 from sora_edu.config import TrainConfig
 from sora_edu.distributed import ALONE, Losses, Ranks, full, local, shard, spread, whole
-from sora_edu.errors import CheckpointError, TrainingError
+from sora_edu.errors import CheckpointError, InputError, TrainingError
 from sora_edu.interrupt import Interrupt
 from sora_edu.optimiser import make_optimisers, pack_optimisers, set_rates, unpack_optimisers
 from sora_edu.run_folder import RunFolder
@@ -41,6 +41,7 @@ class Stage:
     evaluate: Callable[[nn.Module, int], dict] | None = None  # given the EMA and the step: samples, figures to log
     evaluate_every: int = 1000  # steps
     blocks: tuple[type, ...] = ()  # types of modules that FSDP2 gathers one at a time
+    data: str = ""  # a digest of what it is trained on, where that could change between two pieces of a run
 
 
 def lr_factor(step: int, config: TrainConfig) -> float:
@@ -80,11 +81,30 @@ def pack_state(module: nn.Module, ema: nn.Module, optimisers: list[torch.optim.O
 
 def unpack_weights(tensors: dict[str, Tensor], module: nn.Module, ema: nn.Module) -> None:
     """Put the packed weights back, before anything is sharded; a missing or foreign part is refused."""
-    try:
-        for prefix, target in (("model.", module), ("ema.", ema)):
-            target.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    except RuntimeError as error:
-        raise CheckpointError(f"the saved training state does not fit this model: {str(error)[:300]}") from error
+    for prefix, target in (("model.", module), ("ema.", ema)):
+        own = target.state_dict()
+        given = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if wrong := [k for k in given if k in own and given[k].dtype != own[k].dtype]:
+            kinds = f"{given[wrong[0]].dtype}, expected {own[wrong[0]].dtype}"
+            raise CheckpointError(f"the saved training state does not fit this model: {prefix}{wrong[0]} is {kinds}")
+        try:
+            target.load_state_dict(given)
+        except RuntimeError as error:
+            raise CheckpointError(f"the saved training state does not fit this model: {str(error)[:300]}") from error
+
+
+def check_saved(counts: dict, stage: Stage) -> None:
+    """InputError where a stage cannot go on from a saved state: it is further than asked for, or of other data."""
+    if counts["step"] > stage.config.steps:
+        raise InputError(
+            f"the saved state of {stage.name} is of step {counts['step']}, but {stage.config.steps} are asked for; "
+            f"ask for {counts['step']} or more"
+        )
+    if counts.get("data", stage.data) != stage.data:
+        raise InputError(
+            f"the saved state of {stage.name} was trained on the work of another VAE; choose another --out, "
+            f"or delete the files {stage.name}.state* to train it anew"
+        )
 
 
 class TrainState:
@@ -94,6 +114,7 @@ class TrainState:
         self.stage, self.seed, self.ranks, self.module = stage, seed, ranks, stage.module
         self.device = next(self.module.parameters()).device
         tensors, counts = saved or ({}, START)
+        check_saved(counts, stage)
         self.done, self.seconds, self.bad = counts["step"], counts["seconds"], counts["bad"]
         ranks.check_same("the saved step", self.done, self.device)
         self.ema = copy.deepcopy(self.module).requires_grad_(False).eval()
@@ -160,7 +181,7 @@ class TrainState:
 
     def counts(self) -> dict:
         """What must be saved besides."""
-        return {"step": self.done, "seconds": self.seconds, "bad": self.bad}
+        return {"step": self.done, "seconds": self.seconds, "bad": self.bad, "data": self.stage.data}
 
     def ema_module(self) -> nn.Module:
         """The EMA as an ordinary module; all ranks must ask for it."""

@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from sora_edu import cached, config
-from sora_edu.cached import cache_captions, draw_captions, draw_pool, shard_states
-from sora_edu.errors import CheckpointError
+from sora_edu.cached import cache_captions, cache_latents, draw_captions, draw_pool, shard_states, vae_digest
+from sora_edu.checkpoint import load_tensors
+from sora_edu.config import DiTConfig, VAEConfig
+from sora_edu.errors import InputError
 from sora_edu.render import render
 from sora_edu.tokenizer import Tokenizer
+from sora_edu.vae import VideoVAE
 
 FEW = replace(config.TINY, clips=24)
 
@@ -37,12 +40,57 @@ def test_captions_are_kept_on_disk_until_clips_or_words_change(tmp_path, monkeyp
     assert drawn == [0, 1, 1, 1]
 
 
-def test_a_damaged_file_of_captions_is_named(tmp_path):
-    cache_captions(FEW, Tokenizer(), tmp_path, seed=0)
+def test_a_damaged_file_is_made_again_with_a_warning(tmp_path):
+    first = cache_captions(FEW, Tokenizer(), tmp_path, seed=0)
     path = tmp_path / "captions.safetensors"
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(CheckpointError, match="captions.safetensors"):
-        cache_captions(FEW, Tokenizer(), tmp_path, seed=0)
+    with pytest.warns(UserWarning, match="captions.safetensors is damaged; what it held is made again"):
+        assert torch.equal(cache_captions(FEW, Tokenizer(), tmp_path, seed=0), first)
+    assert torch.equal(load_tensors(path)[0]["ids"].long(), first)
+
+
+MINI = replace(FEW, vae=VAEConfig(channels=4, widths=(8, 8, 8), enc_blocks=1, dec_blocks=1), dit=DiTConfig(channels=4))
+
+
+def latents_of(seed: int, folder, **options):
+    """Latents that a VAE of this seed makes, or finds."""
+    torch.manual_seed(seed)
+    vae = VideoVAE(MINI.vae)
+    return cache_latents(MINI, vae, folder, seed=0, device=torch.device("cpu"), **options), vae
+
+
+def test_latents_are_kept_for_the_vae_that_made_them_and_made_again_for_another(tmp_path, monkeypatch):
+    first, vae = latents_of(1, tmp_path)
+    monkeypatch.setattr(cached, "render", lambda *_: pytest.fail("encoded again"))
+    found, same = latents_of(1, tmp_path)
+    assert torch.equal(found, first) and torch.equal(same.latent_scale, vae.latent_scale)
+    monkeypatch.undo()
+    other, _ = latents_of(2, tmp_path)
+    fresh, _ = latents_of(2, tmp_path / "fresh")
+    assert torch.equal(other, fresh) and not torch.equal(other, first)
+
+
+def test_a_digest_changes_with_any_weight_and_not_with_the_latents_scale():
+    vae = VideoVAE(MINI.vae)
+    digest = vae_digest(vae)
+    vae.latent_scale.add_(1)
+    assert vae_digest(vae) == digest
+    with torch.no_grad():
+        next(vae.decoder.parameters()).view(-1)[0] += 1e-3
+    assert vae_digest(vae) != digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(clips=25), "latents of clips=24 and seed=0; resume with these"),
+        (dict(world=replace(FEW.world, frames=13)), "latents of 17 frames, not 13; resume with --frames 17"),
+    ],
+)
+def test_latents_of_other_clips_are_refused(tmp_path, change, message):
+    _, vae = latents_of(1, tmp_path)
+    with pytest.raises(InputError, match=message):
+        cache_latents(replace(MINI, **change), vae, tmp_path, seed=0, device=torch.device("cpu"))
 
 
 def test_captions_are_drawn_in_both_forms_for_the_clips_that_are_drawn():

@@ -161,12 +161,25 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_records_no_walk_twice(teac
     assert all(torch.equal(v, load_tensors(again)[0][k]) for k, v in load_tensors(whole)[0].items())
 
 
-def test_a_folder_in_use_and_walks_of_another_teacher_are_refused(teacher, tmp_path):
+def test_a_folder_in_use_and_other_settings_are_refused(teacher, tmp_path):
     distill(str(teacher), tmp_path, walks=4, steps=2)
     with pytest.raises(InputError, match="already holds a run"):
         distill(str(teacher), tmp_path, walks=4, steps=2)
-    with pytest.raises(InputError, match="choose another --out"):
-        distill(str(teacher), tmp_path, walks=4, steps=2, seed=1, resume=True)
+    for name, other in (("seed", 1), ("walks", 5), ("steps", 1)):
+        with pytest.raises(InputError, match=f"was begun with {name}=., not {name}={other}; .*choose another --out"):
+            distill(str(teacher), tmp_path, resume=True, **({"walks": 4, "steps": 2} | {name: other}))
+    distill(str(teacher), tmp_path, walks=4, steps=3, resume=True)
+
+
+def test_a_damaged_shard_is_recorded_again_and_one_of_another_teacher_refused(teacher, tmp_path):
+    pipe, path = Pipeline.load(teacher), tmp_path / "walks_0000.safetensors"
+    first = distillation.record_walks(pipe, "one", tmp_path, walks=4, seed=0)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match="walks_0000.safetensors is damaged; what it held is made again"):
+        again = distillation.record_walks(pipe, "one", tmp_path, walks=4, seed=0)
+    assert torch.equal(first["walk"], again["walk"])
+    with pytest.raises(InputError, match="was recorded with .*one.*, not .*two.*; choose another --out"):
+        distillation.record_walks(pipe, "two", tmp_path, walks=4, seed=0)
 
 
 def test_no_walks_are_refused(teacher, tmp_path):

@@ -187,7 +187,7 @@ def test_frames_in_place_of_the_presets(run):
     assert choose_preset("compact", frames=33).world.frames == 33
     with pytest.raises(InputError, match="32"):
         choose_preset("compact", frames=32)
-    with pytest.raises(InputError, match="holds the latents of 17 frames, not 13; resume with --frames 17"):
+    with pytest.raises(InputError, match="was begun with frames=17, not frames=13; resume with the former"):
         train("mini", run.parent, resume=True, frames=13)
 
 
@@ -198,10 +198,44 @@ def test_a_folder_with_a_run_is_not_overwritten(run):
     assert run.read_bytes() == before
 
 
-@pytest.mark.parametrize("other", [{"clips": 25}, {"seed": 1}])
-def test_resuming_with_other_clips_or_seed_is_refused(run, other):
-    with pytest.raises(InputError, match="holds the latents of clips=24 and seed=0; resume with these"):
-        train("mini", run.parent, resume=True, **other)
+@pytest.mark.parametrize("other", [{"clips": 25}, {"seed": 1}, {"batch": 3}, {"frames": 13}, {"vae_steps": 2}])
+def test_resuming_with_other_settings_is_refused_in_the_first_stage_already(tmp_path, monkeypatch, other):
+    real, calls = recipe.vae_loss, []
+
+    def broken(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(recipe, "vae_loss", broken)
+    with pytest.raises(KeyboardInterrupt):
+        train("mini", tmp_path)
+    with pytest.raises(InputError, match=r"was begun with \w+=\d+.*, not .*; resume with the former"):
+        train("mini", tmp_path, resume=True, **other)
+
+
+def test_a_longer_training_of_the_vae_is_refused_once_the_transformer_has_begun(run):
+    before = run.read_bytes()
+    with pytest.raises(InputError, match="begun with vae_steps=3, not vae_steps=5; .*only dit_steps may grow"):
+        train("mini", run.parent, resume=True, vae_steps=5)
+    assert run.read_bytes() == before
+
+
+def test_a_longer_training_of_the_vae_before_that_makes_the_latents_anew(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recipe, "train_dit", stop)
+        train("mini", tmp_path)
+    cached.cache_latents(MINI, VideoVAE(MINI.vae), tmp_path, seed=0, device=torch.device("cpu"))  # of some other VAE
+    tensors = load_tensors(train("mini", tmp_path, resume=True, vae_steps=4))[0]
+    latents = load_tensors(tmp_path / "latents.safetensors")[0]
+    assert torch.equal(tensors["vae.latent_scale"], latents["latent_scale"])
+    vae = VideoVAE(MINI.vae)
+    vae.load_state_dict({k.removeprefix("vae."): v for k, v in tensors.items() if k.startswith("vae.")})
+    assert load_tensors(tmp_path / "latents.safetensors")[1]["vae"] == cached.vae_digest(vae)
 
 
 def test_a_second_run_in_the_folder_is_refused(tmp_path):

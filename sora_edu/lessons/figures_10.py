@@ -1,6 +1,5 @@
 """The figures of lesson 10: a live view of a training, runs of growing length, EMA and raw weights, five patients."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sora_edu.lessons.bugs_10 import Patient
 from sora_edu.pipeline import Pipeline
 from sora_edu.plotting import Picture, band, bare, draw, panels
 from sora_edu.points import Points
+from sora_edu.run_folder import read_metrics
 from sora_edu.shapes import Video
 
 EMA, RAW, LONG = "#1f4e8c", "#b35900", "#1a7f37"
@@ -40,8 +40,7 @@ def label_ticks(ax) -> None:
 
 def read_losses(folder: Path, name: str) -> list[tuple[int, float]]:
     """Step and loss of each line that a stage wrote into its metrics so far."""
-    path = folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = read_metrics(folder / "metrics.jsonl")
     return [(line["step"], line["loss"]) for line in lines if line["stage"] == name and "loss" in line]
 
 

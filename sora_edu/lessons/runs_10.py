@@ -37,7 +37,7 @@ from sora_edu.media import to_uint8
 from sora_edu.pipeline import Pipeline
 from sora_edu.recipe import TRANSFORMER, captioned_losses
 from sora_edu.render import render
-from sora_edu.run_folder import locked
+from sora_edu.run_folder import locked, read_metrics
 from sora_edu.seeds import Stream, step_generator
 from sora_edu.shapes import Latent, Video
 from sora_edu.track import track
@@ -175,7 +175,7 @@ def run(name: str, material: Material, out: Path, *, base: int, n: int, n_last: 
     loss_fn = captioned_losses(preset, material.latents, material.ids)
     stage = Stage("dit", Stream.DIT, model, loss_fn, config, see, 2 * base)
     fit(stage, folder, seed=material.seed, resume=True)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(folder / "metrics.jsonl")
     return {
         "name": name,
         "steps": steps,

@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=1800
 
 # Jupyter, IPython and matplotlib keep their settings and caches in .venv too.
-HOME_DIR := $(abspath $(VENV))/home
+HOME_DIR := $(CURDIR)/$(VENV)/home
 export JUPYTER_CONFIG_DIR := $(HOME_DIR)/jupyter
 export JUPYTER_DATA_DIR := $(HOME_DIR)/jupyter/data
 export JUPYTER_RUNTIME_DIR := $(HOME_DIR)/jupyter/runtime
@@ -39,14 +39,14 @@ help:
 # torch first: a package that needs torch must find the pinned one and leave it alone.
 $(STAMP): pyproject.toml constraints.txt
 	@echo 'Setting up $(VENV) (once; a few minutes) ...' >&2
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'error: $(PYTHON) is not Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11' >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo 'error: no virtual environment; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	@$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torchvision
 	@$(PIP) install -c constraints.txt -e '.[lab,dev]'
-	@mkdir -p $(HOME_DIR) && touch $@
+	@mkdir -p $(VENV)/home && touch $@
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS) notebooks/00_start_here.ipynb

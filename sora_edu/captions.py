@@ -223,7 +223,7 @@ def words() -> tuple[str, ...]:
 def split_words(text: str) -> list[str]:
     """Lower-case words of a text, other forms of a known word mapped to it ("falling" to "falls"); no punctuation."""
     if not isinstance(text, str):
-        raise PromptError(f"a prompt is text, but got {type(text).__name__}; try 'a red circle falls'")
+        raise PromptError(f'a prompt is text, but got {type(text).__name__}; try "a red circle falls"')
     text = unicodedata.normalize("NFKC", text).lower().replace("n't", " not").replace("n’t", " not")
     return [INFLECTIONS.get(word, word) for word in re.findall(r"[^\W_]+", text)]
 

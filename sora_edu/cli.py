@@ -3,10 +3,12 @@
 Heavy imports stand inside the functions, so that `--help`, `--version` and a mistyped option answer at once.
 """
 
+import os
 import re
 import sys
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Literal
@@ -60,8 +62,13 @@ def write_clip(video, path: Path, *, fps: float = 8) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     for note in save_clip(video, path, fps=fps):
-        print(f"note: {path}: {note}", file=sys.stderr)
-    print(path)
+        print(f"note: {one_line(path)}: {note}", file=sys.stderr)
+    print_path(path)
+
+
+def print_path(path: Path) -> None:
+    """The path of a file that was written, as typed but for characters that a terminal would act on."""
+    print(printable(str(path)))
 
 
 MEANS = {"velocity_error": "units a tick", "centroid_error": "units", "psnr": "dB"}  # the other intervals are of shares
@@ -87,6 +94,31 @@ def _figures(results: dict) -> Iterator[tuple[str, str]]:
             yield from _figures({f"{name} {key}": inner for key, inner in entry.items() if isinstance(inner, dict)})
 
 
+def tell(note: str | None) -> None:
+    if note is not None:
+        print(f"note: {one_line(note)}", file=sys.stderr)
+
+
+def quotes_note(prompts: tuple[str, ...]) -> str | None:
+    """A note where single words follow each other: someone may have left the quotes out."""
+    single = [len(prompt.split()) == 1 for prompt in prompts]
+    if not any(first and second for first, second in pairwise(single)):
+        return None
+    note = f"{len(prompts)} prompts make {len(prompts)} clips; for one clip put all words in double quotes"
+    whole = " ".join(prompts)
+    return f'{note}: "{whole}"' if len(whole) <= 80 and '"' not in whole else note
+
+
+def untrained_note(world, frames: int | None, size: tuple[int, int] | None) -> str | None:
+    """A note where clips of another size are asked for than ``world``, the one that the checkpoint was trained on."""
+    trained = (world.frames, world.height, world.width)
+    asked = (frames or world.frames, *(size or trained[1:]))
+    if asked in (trained, (1, *trained[1:])):  # single frames are trained on, too
+        return None
+    names = ["x".join(map(str, shape)) for shape in (trained, asked)]
+    return f"this checkpoint was trained at {names[0]}, frames x height x width; clips of {names[1]} may be unreadable"
+
+
 @app.command
 def sample(
     prompts: Positional[tuple[str, ...]] = (),
@@ -104,23 +136,26 @@ def sample(
     Example: sora-edu sample "a red circle falls" --out clip.gif
 
     Args:
-        prompts: What to show, each in quotes. Several prompts write clip-1.gif, clip-2.gif, ...
+        prompts: What to show, each in double quotes. Several prompts write clip-1.gif, clip-2.gif, ...
         out: File to write; its ending chooses .gif, .png (animated), .webp, .mp4, or .strip.png for a strip of stills.
         checkpoint: Name of a shipped checkpoint, or the folder of one you trained.
         frames: Number of frames, 1 + a multiple of 4; the checkpoint's own unless given, 17 for tiny.
         size: HEIGHTxWIDTH in pixels; the checkpoint's own unless given, 32x32 for tiny.
         steps: Sampling steps: more are slower and finer. The checkpoint's own unless given: tiny 25, tiny-student 4.
         cfg_scale: Guidance: 1 takes the prompt as it is, more insists on it, 0 ignores it. tiny 3, tiny-student 1.
-        seed: The same seed and prompt give the same clip.
+        seed: Chooses the noise: clip i starts from that of (seed, i), so the same seed, prompt and place among the
+            prompts give the same clip; bit for bit with the same number of threads.
     """
     if not prompts:
         raise PromptError('no prompt given; say what to show: sora-edu sample "a red circle falls" --out clip.gif')
     height_width = None if size is None else parse_size(size)
     check_seed(seed)
     paths = clip_paths(out, len(prompts))
+    tell(quotes_note(prompts))
     from sora_edu.pipeline import Pipeline
 
     pipe = Pipeline.load(checkpoint)
+    tell(untrained_note(pipe.preset.world, frames, height_width))
     videos = pipe(list(prompts), frames=frames, size=height_width, steps=steps, cfg_scale=cfg_scale, seed=seed)
     for video, path in zip(videos, paths, strict=True):
         write_clip(video, path)
@@ -240,7 +275,7 @@ def evaluate(
     print(as_table(results))
     if json is not None:
         write_atomically(json, (dumps(results, indent=2) + "\n").encode())
-        print(json)
+        print_path(json)
 
 
 @app.command
@@ -306,7 +341,7 @@ def bench(
     Example: sora-edu bench --suite step --json step.json
 
     Args:
-        suite: step, sample and vae need the extra: pip install -c constraints.txt -e '.[bench]'.
+        suite: step, sample and vae need the extra: pip install -c constraints.txt -e ".[bench]".
         json: File for the figures; without it they are only printed.
         rounds: Undisturbed rounds to collect, seven or more.
         tolerance: Share of one core that other programs may take beside a contestant.
@@ -334,7 +369,7 @@ def bench(
         if json is not None:  # after each suite: a later one may be killed
             write_atomically(json, (dumps({"machine": machine, "suites": results}, indent=2) + "\n").encode())
     if json is not None:
-        print(json)
+        print_path(json)
     print("smoke: everything ran, nothing was judged" if smoke else summary(results))
     if not smoke and not all_met(results):
         sys.exit(1)
@@ -383,6 +418,12 @@ def show_warning(message, category, filename, lineno, file=None, line=None) -> N
         print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr, end="")
 
 
+def leave_quietly() -> None:
+    """End as a program does whose reader has enough, such as `head`: no message, status 128 + SIGPIPE."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed goes nowhere
+    sys.exit(141)
+
+
 def main(args: list[str] | None = None) -> None:
     """Run one command; a user's mistake ends in one line `error: ...` on stderr and exit status 2."""
     args = sys.argv[1:] if args is None else args
@@ -397,7 +438,12 @@ def main(args: list[str] | None = None) -> None:
         warnings.simplefilter("always", PromptWarning)
         warnings.showwarning = show_warning
         try:
-            app.cli(prog="sora-edu", description=description, args=args, config=(FlagCreatePairsOff,))
+            try:
+                app.cli(prog="sora-edu", description=description, args=args, config=(FlagCreatePairsOff,))
+            finally:
+                sys.stdout.flush()  # here, where a reader that has gone can still be told from a fault
+        except BrokenPipeError:
+            leave_quietly()
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)

@@ -71,7 +71,7 @@ def check_pyav() -> Iterator[Finding]:
 
 
 def check_kernel() -> Iterator[Finding]:
-    mend = "for the lessons: pip install -c constraints.txt -e '.[lab]'"
+    mend = 'for the lessons: pip install -c constraints.txt -e ".[lab]"'
     try:
         version = importlib.metadata.version("ipykernel")
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
@@ -164,7 +164,7 @@ def examine() -> list[Finding]:
         try:
             findings += check()
         except Exception as error:
-            mend = "install the packages again: pip install -c constraints.txt -e '.[lab,dev]'"
+            mend = 'install the packages again: pip install -c constraints.txt -e ".[lab,dev]"'
             findings.append(Finding(name, f"{type(error).__name__}: {error}", "problem", mend))
     return findings
 

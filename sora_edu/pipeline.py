@@ -73,9 +73,9 @@ def tokenizer_from_json(vocabulary: object) -> Tokenizer:
 def check_prompts(prompts: object) -> list[str]:
     """The words of each prompt, for one text or a list of them; PromptError where there is none, or it is no text."""
     if not isinstance(prompts, (str, list, tuple)):
-        raise PromptError(f"prompts={shown(prompts)} must be a text or a list of texts; try 'a red circle falls'")
+        raise PromptError(f'prompts={shown(prompts)} must be a text or a list of texts; try "a red circle falls"')
     if not prompts:
-        raise PromptError("there is no prompt; give at least one, such as 'a red circle falls'")
+        raise PromptError('there is no prompt; give at least one, such as "a red circle falls"')
     return [check_prompt(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
 
 

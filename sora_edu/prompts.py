@@ -49,11 +49,11 @@ def check_prompt(prompt: str) -> str:
     only its letters and digits are kept.
     """
     if not isinstance(prompt, str):
-        raise PromptError(f"a prompt is text, but got {type(prompt).__name__}; try 'a red circle falls'")
+        raise PromptError(f'a prompt is text, but got {type(prompt).__name__}; try "a red circle falls"')
     if len(prompt) > LONGEST_PROMPT:
         raise PromptError(f"the prompt has {len(prompt):,} characters; use at most {LONGEST_PROMPT:,}")
     if not prompt.strip():
-        raise PromptError("the prompt is empty; try 'a red circle falls'")
+        raise PromptError('the prompt is empty; try "a red circle falls"')
     tokens = split_words(prompt)
     known = set(words())
     unknown = list(dict.fromkeys(word for word in tokens if word not in known and word not in POLITE))
@@ -63,7 +63,7 @@ def check_prompt(prompt: str) -> str:
         told = f" (unknown: {named})" if unknown else ""
         raise PromptError(
             f"{prompt[:40]!r} has no word that this model knows{told}; "
-            "use shapes (circle, star), colours (red, blue), motions (falls, moves left): try 'a red circle falls'"
+            'use shapes (circle, star), colours (red, blue), motions (falls, moves left): try "a red circle falls"'
         )
     if unknown:
         warnings.warn(f"unknown words are ignored: {named}", UnknownWordWarning, stacklevel=2)

@@ -148,9 +148,60 @@ def test_a_prompt_may_look_like_an_option(run, pipeline, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("prompts", "note"),
+    [
+        (["red", "circle", "falls"], 'all words in double quotes: "red circle falls"'),
+        (["a red circle falls", "blue", "star"], "3 prompts make 3 clips; for one clip put all words in double quotes"),
+        (['"red', 'circle"'], "put all words in double quotes\n"),
+        (["a red circle falls", "a blue star"], ""),
+        (["circle", "a blue star", "ring"], ""),
+        (["circle"], ""),
+    ],
+)
+def test_single_words_in_a_row_are_asked_for_quotes_and_still_drawn(run, pipeline, tmp_path, prompts, note):
+    status, out, err = run("sample", *prompts, "--out", str(tmp_path / "a.gif"))
+    assert status == 0 and out.count("\n") == len(prompts) and pipeline.calls[0][0] == prompts
+    assert note in err if note else err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        (["--frames", "33"], "33x32x32"),
+        (["--size", "64x64"], "17x64x64"),
+        (["--frames", "9", "--size", "32x48"], "9x32x48"),
+        (["--frames", "1", "--size", "16x16"], "1x16x16"),
+        (["--frames", "17", "--size", "32x32"], None),
+        (["--frames", "1"], None),
+        ([], None),
+    ],
+)
+def test_a_size_that_was_not_trained_is_noted(run, pipeline, tmp_path, options, asked):
+    status, _, err = run("sample", "a red circle falls", "--out", str(tmp_path / "a.gif"), *options)
+    trained = "note: this checkpoint was trained at 17x32x32, frames x height x width"
+    assert status == 0 and err == (f"{trained}; clips of {asked} may be unreadable\n" if asked else "")
+
+
+def test_a_path_is_printed_as_it_is_but_inert(run, pipeline, tmp_path):
+    out = tmp_path / "two  spaces \u202egif\n\x1b[31m.gif"
+    status, printed, _ = run("sample", "a red circle falls", "--out", str(out))
+    assert status == 0 and out.exists()
+    assert printed == f"{tmp_path}/two  spaces \\u202egif\\n\\x1b[31m.gif\n"
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly():
+    command = [sys.executable, "-m", "sora_edu.cli", "sample", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # before the first word
+        assert (process.stderr.read(), process.wait()) == (b"", 141)
+
+
+@pytest.mark.parametrize(
     ("args", "words"),
     [
         (["--out", "a.gif"], "no prompt given"),
+        (["a", "--out", ""], "--out"),
+        (["a", "--out", "a.gif", "--size", "99999999x1"], "HEIGHTxWIDTH"),
         (["a", "--out", "a.gif", "--size", "32"], "HEIGHTxWIDTH"),
         (["a", "--out", "a.gif", "--size", "-8x8"], "HEIGHTxWIDTH"),
         (["a", "--out", "a.xyz"], "unknown ending '.xyz', expected one of .gif"),
@@ -269,6 +320,26 @@ def test_train_refuses_lengths_below_one(run, option):
 def test_a_seed_out_of_range_is_refused(run, command):
     status, _, err = run(*command, "--seed", "-1")
     assert status == 2 and err == "error: --seed -1 must be a whole number from 0 to 4294967295\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--steps", str(2**63)], "steps=9223372036854775808 is not a whole number in 1..1000"),
+        (["--steps", "0"], "steps=0 is not a whole number"),
+        (["--size", "0x0"], "a clip of 17x0x0 has 0 pixels"),
+        (["--size", "99999x99999"], "use 1 to 4,194,304"),
+        (["--frames", str(10**9)], "use 1 to 4,194,304"),
+        (["--frames", "-3"], "use 1 to 4,194,304"),
+        (["--cfg-scale", "nan"], "cfg_scale=nan must be a number from 0 to 100"),
+        (["--cfg-scale", "1e9"], "cfg_scale=1000000000.0 must be"),
+        (["--seed", str(2**32)], "--seed 4294967296 must be a whole number"),
+    ],
+)
+def test_absurd_numbers_end_in_one_line(run, tmp_path, options, words):
+    status, out, err = run("sample", "a red circle falls", "--out", str(tmp_path / "a.gif"), *options)
+    errors = [line for line in err.splitlines() if not line.startswith("note: ")]
+    assert (status, out, len(errors)) == (2, "", 1) and words in errors[0] and not list(tmp_path.iterdir())
 
 
 def test_commands_have_the_defaults_of_the_functions_that_they_call():

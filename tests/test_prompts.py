@@ -150,7 +150,7 @@ def test_a_good_prompt_passes_silently():
 
 @pytest.mark.parametrize("prompt", ["", " \n\t ", "\u3000"])
 def test_an_empty_prompt_is_refused(prompt):
-    with pytest.raises(PromptError, match="the prompt is empty; try 'a red circle falls'"):
+    with pytest.raises(PromptError, match='the prompt is empty; try "a red circle falls"'):
         check_prompt(prompt)
 
 

@@ -145,6 +145,38 @@ def test_a_prompt_reaches_the_command_as_typed(prompt, tmp_path):
     assert not (tmp_path / "OWNED").exists()
 
 
+FAKE_PYTHON = """#!/bin/sh
+case "$*" in
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "-m pip "*) echo "pip: $*" >> pip.log ;;
+esac
+"""
+
+
+@needs_make
+def test_make_works_in_a_folder_with_spaces_and_with_such_a_python(tmp_path):
+    folder = tmp_path / "my own  sora (copy)"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    python = folder / "a python"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    command = folder / ".venv/bin/sora-edu"
+    command.parent.mkdir(parents=True)
+    command.write_text('#!/bin/sh\nprintf "%s|" "$@" "$MPLCONFIGDIR"\n')
+    command.chmod(0o755)
+    for number in (1, 2):  # the second time everything is set up
+        done = subprocess.run(["make", "doctor", f"PYTHON={python}"], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(f"doctor|{folder}/.venv/home/matplotlib|")
+        assert ("Setting up" in done.stderr) == (number == 1)
+    assert (folder / "pip.log").read_text().count("install -c constraints.txt") == 3
+    assert (folder / ".venv/home").is_dir() and (folder / ".venv/.installed").exists()
+    left = {"Makefile", "pyproject.toml", "constraints.txt", "a python", ".venv", "pip.log"}
+    assert {path.name for path in folder.iterdir()} == left and list(tmp_path.iterdir()) == [folder]
+
+
 def test_readme_names_every_make_target_and_command():
     readme = (ROOT / "README.md").read_text()
     for words in ("make lab", "make test", "make video", "pip install -c constraints.txt", "conda env create"):

@@ -1,6 +1,6 @@
 """What a reader would use instead: transformers and a U-Net from the package index, built at our size.
 
-They come with ``pip install -c constraints.txt -e '.[bench]'`` and are imported only when asked for.
+They come with ``pip install -c constraints.txt -e ".[bench]"`` and are imported only when asked for.
 """
 
 import importlib
@@ -25,7 +25,7 @@ def peer_package(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise InputError(
-            f"the peers of this suite are not installed ({error}); pip install -c constraints.txt -e '.[bench]', "
+            f'the peers of this suite are not installed ({error}); pip install -c constraints.txt -e ".[bench]", '
             "or choose --suite attention or --suite data, which need none"
         ) from error
 

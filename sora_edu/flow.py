@@ -51,7 +51,7 @@ PathFn = Callable[[Float[Tensor, "*shape"]], Coefficients]  # t of any shape -> 
 
 @checked
 def linear(t: Float[Tensor, "*shape"]) -> Coefficients:
-    """Go from data to noise on a straight line (SiT section 3): ``alpha = 1 - t``, ``sigma = t``."""
+    """Go from data to noise on a straight line (SiT's linear interpolant): ``alpha = 1 - t``, ``sigma = t``."""
     one = torch.ones_like(t)
     return Coefficients(alpha=1 - t, sigma=t, d_alpha=-one, d_sigma=one)
 

@@ -33,7 +33,7 @@ def time_grid(steps: int, *, shift: float = 1.0) -> Float[Tensor, "{steps}+1"]:
     """
     if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
         got = f"steps={steps!r} is not a whole number in 1..{MOST_STEPS}"
-        raise InputError(f"{got}; use 25 for a first try; from a few hundred on a clip no longer changes")
+        raise InputError(f"{got}; use 25 for a first try; from a few hundred on a clip hardly changes")
     return shift_times(torch.linspace(1, 0, steps + 1), shift)
 
 

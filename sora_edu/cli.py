@@ -309,7 +309,7 @@ def reconstruct(
 
     channels, *cells = config.latent_shape(*video.shape[2:])
     height, width = clip.video.shape[-2:]
-    print(f"read     {clip.video.shape[2]} x {height} x {width} pixels, frames x height x width, from {file}")
+    print(f"read     {clip.video.shape[2]} x {height} x {width} pixels, frames x height x width, from {one_line(file)}")
     if min(height, width) == max_side:  # load_clip has shrunk it, unless it had this very size
         print(f"         larger pictures are shrunk while reading, to a shorter side of {max_side} (--max-side)")
     for note in (*clip.notes, *notes):

@@ -18,7 +18,8 @@ MAX_TAG_BYTES = 2**24  # that all tags of one directory may claim; they may clai
 MAX_SLOW_BYTES = 2**20  # of what Pillow decodes in Python: text PPM, odd greys, run-length BMP
 MAX_HEADER = 4096  # of a PPM, comments included
 MAX_CHUNKS = 100_000  # of a PNG
-MAX_SAMPLES = 2**21  # of all tracks of an MP4: 19 hours of film, or 12 of sound
+MAX_BLOCKS = 300_000  # of a GIF: 76 MB in full ones
+MAX_SAMPLES = 2**20  # of all tracks of an MP4: 3 hours of film with sound
 EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a JPEG's coded data; \xd0 to \xd7 only restart it
 
@@ -151,6 +152,39 @@ def check_png(data) -> None:
         chunks += 1
     if chunks > MAX_CHUNKS:
         raise Refused(f"has more than {MAX_CHUNKS:,} chunks; save it again")
+
+
+def check_gif(data) -> None:
+    """Refuse a GIF in a million little blocks, or with comments of megabytes: Pillow keeps each block."""
+    comments = 0
+    for blocks, (length, comment) in enumerate(_gif_blocks(data)):
+        comments += length if comment else 0
+        if blocks >= MAX_BLOCKS or comments > MAX_SLOW_BYTES:
+            raise Refused(f"has more than {MAX_BLOCKS:,} blocks, or megabytes of comments; save it again")
+
+
+def _gif_blocks(data) -> Iterator[tuple[int, bool]]:
+    """(length, whether it is of a comment) of each block of a GIF's frames and extensions."""
+    at = 13 + _palette_bytes(data, 10)
+    while at + 2 < len(data) and data[at] != 0x3B:
+        comment = data[at : at + 2] == b"\x21\xfe"
+        if data[at] == 0x21:
+            at += 2
+        elif data[at] == 0x2C:
+            at += 11 + _palette_bytes(data, at + 9)  # the frame's place, its palette, the size of its codes
+        else:  # Pillow skips what it does not know byte by byte
+            at += 1
+            yield 1, False
+            continue
+        length = 1
+        while length and at < len(data):
+            length = data[at]
+            at += 1 + length
+            yield length, comment
+
+
+def _palette_bytes(data, at: int) -> int:
+    return 3 << (data[at] & 7) + 1 if at < len(data) and data[at] & 0x80 else 0
 
 
 def check_bmp(data) -> None:

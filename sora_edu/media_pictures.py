@@ -17,7 +17,7 @@ from sora_edu.media_limits import Refused, Wanted
 STILL_FORMATS = ("JPEG", "BMP", "TIFF", "PPM")
 MOVING_FORMATS = ("PNG", "GIF", "WEBP", "AVIF")  # these may hold an animation
 # No EPS: Pillow would run Ghostscript on it.
-MAGIC = {b"\xff\xd8": "JPEG", b"II": "TIFF", b"MM": "TIFF", b"\x89P": "PNG", b"BM": "BMP"}
+MAGIC = {b"\xff\xd8": "JPEG", b"II": "TIFF", b"MM": "TIFF", b"\x89P": "PNG", b"BM": "BMP", b"GI": "GIF"}
 TURNS = {  # EXIF's orientation to the transposition that undoes it
     2: Pictures.Transpose.FLIP_LEFT_RIGHT,
     3: Pictures.Transpose.ROTATE_180,
@@ -58,6 +58,7 @@ def _check_headers(file: BufferedReader) -> int:
         check: dict[str, Callable] = {
             "TIFF": headers.check_tags,
             "PNG": headers.check_png,
+            "GIF": headers.check_gif,
             "BMP": headers.check_bmp,
             "PPM": headers.check_ppm,
         }

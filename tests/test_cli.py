@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from sora_edu import cli
 from sora_edu.config import PRESETS, VAEConfig
 from sora_edu.errors import InputError, MediaError, OtherFailed, Stopped, UnknownWordWarning
 from sora_edu.media import fitting_size, load_clip, save_clip
+from sora_edu.media_out import same_file
 from sora_edu.options import DistillOptions, TrainOptions
 from sora_edu.vae import VideoVAE
 
@@ -440,6 +442,61 @@ def test_reconstruct_refuses_what_is_no_media(run, pipeline, tmp_path):
     status, _, err = run("reconstruct", str(tmp_path / "text.mp4"), "--out", str(tmp_path / "out.png"))
     assert status == 2 and err.startswith("error: ") and err.count("\n") == 1
     assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("spelling", ["same", "dots", "symlink", "hard link"])
+def test_reconstruct_refuses_to_write_over_what_it_reads(run, monkeypatch, tmp_path, spelling):
+    monkeypatch.setattr("sora_edu.media_in.read_pictures", lambda *args: pytest.fail("worked before it refused"))
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"precious")
+    out = {"same": photo, "dots": tmp_path / ".." / tmp_path.name / "photo.png"}.get(spelling, tmp_path / "b.png")
+    if spelling == "symlink":
+        out.symlink_to(photo)
+    if spelling == "hard link":
+        os.link(photo, out)
+    status, _, err = run("reconstruct", str(photo), "--out", str(out))
+    assert status == 2 and "is the file that is read, and would be lost" in err
+    assert photo.read_bytes() == b"precious"
+
+
+def test_another_file_is_not_the_same(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"1")
+    (tmp_path / "b.png").write_bytes(b"1")
+    assert not same_file(tmp_path / "a.png", tmp_path / "b.png")
+    assert not same_file(tmp_path / "a.png", tmp_path / "none.png")
+    assert not same_file(tmp_path / "a.png", Path("a\0.png"))
+
+
+@pytest.mark.parametrize(("name", "fps"), [("out.mp4", 120), ("out.gif", 50)])
+def test_reconstruct_keeps_the_rate_of_a_fast_video(run, pipeline, tmp_path, name, fps):
+    save_clip(torch.zeros(3, 9, 16, 16), tmp_path / "fast.mp4", fps=120)
+    status, _, err = run("reconstruct", str(tmp_path / "fast.mp4"), "--out", str(tmp_path / name))
+    assert status == 0, err
+    assert load_clip(tmp_path / name).fps == pytest.approx(fps)
+    assert ("slowed from 120 to 50" in err) == (fps == 50)
+
+
+def test_a_place_where_no_file_can_be_made_is_refused_before_the_work(run, monkeypatch, tmp_path):
+    photo = picture(tmp_path / "photo.png", 1, 8, 8)
+    monkeypatch.setattr("sora_edu.media_in.read_pictures", lambda *args: pytest.fail("worked before it refused"))
+    status, _, err = run("reconstruct", str(photo), "--out", str(photo / "deeper" / "out.png"))
+    assert status == 2 and "is a file); give a path through folders" in err
+    monkeypatch.setattr("sora_edu.media_out.os.access", lambda *args: False)  # root may write everywhere
+    status, _, err = run("reconstruct", str(photo), "--out", str(tmp_path / "out.png"))
+    assert status == 2 and "no permission in" in err
+
+
+def test_a_path_cannot_write_to_the_terminal(run, pipeline, tmp_path):
+    for name in ("none\n\x1b[31m.png", "a\u202egnp.exe"):
+        status, _, err = run("reconstruct", str(tmp_path / name), "--out", str(tmp_path / "out.png"))
+        assert status == 2 and err.endswith("\n") and err[:-1].isprintable()
+
+
+def test_a_printed_path_and_note_cannot_write_to_the_terminal(run, pipeline, tmp_path):
+    photo = picture(tmp_path / "a\u202eb\nc.png", 1, 8, 8)
+    status, out, _ = run("reconstruct", str(photo), "--out", str(tmp_path / "o\u202eut\n.gif"))
+    assert status == 0 and all(line.isprintable() for line in out.splitlines()) and "error" not in out
+    assert out.splitlines()[-1].startswith(str(tmp_path)) and len(out.splitlines()) == 5
 
 
 def test_max_side_must_hold_one_patch():

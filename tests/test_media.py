@@ -5,6 +5,8 @@ import io
 import os
 import resource
 import struct
+import subprocess
+import sys
 import time
 import warnings
 import zlib
@@ -19,6 +21,7 @@ from PIL import Image as Pictures
 from sora_edu import media_in, media_limits, media_out, media_videos
 from sora_edu.errors import InputError, MediaError
 from sora_edu.media import (
+    fit_to_patches,
     fit_video,
     load_clip,
     load_image,
@@ -672,6 +675,126 @@ def test_sizes_beyond_a_format_are_refused(tmp_path):
     with pytest.raises(MediaError, match=r"cannot be written as \.jpg"):
         save_clip(torch.zeros(3, 2, 1, 40_000), tmp_path / "a.jpg")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gif_is_slowed_to_what_browsers_show_and_nothing_else_is(tmp_path, clip):
+    for fps in (60, 120, 240):
+        assert f"slowed from {fps} to 50" in save_clip(clip, tmp_path / "a.gif", fps=fps)[0]
+        assert load_clip(tmp_path / "a.gif").fps == pytest.approx(50)
+        assert save_clip(clip, tmp_path / "a.mp4", fps=fps) == ()
+        assert load_clip(tmp_path / "a.mp4").fps == pytest.approx(fps)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64])
+def test_bytes_are_refused_and_not_shown_white(dtype):
+    with pytest.raises(InputError, match=r"expected floats in \[-1, 1\]; turn bytes into such by x.float\(\) / 127.5"):
+        to_uint8(torch.zeros(3, H, W).to(dtype))
+    video = torch.zeros(1, 3, F, H, W)
+    for call in (
+        lambda bad: fit_video(bad, size=(8, 8)),
+        lambda bad: fit_to_patches(bad, unit=4, max_side=8),
+        lambda bad: side_by_side(bad, video),
+        lambda bad: side_by_side(video, bad),
+    ):
+        with pytest.raises(InputError, match=r"expected a video b c f h w of floats in \[-1, 1\]"):
+            call(video.to(dtype))
+
+
+def test_figures_refuse_bytes():
+    code = """
+import torch
+from sora_edu import plotting
+from sora_edu.errors import InputError
+
+for show in (plotting.show_strip, plotting.animate):
+    try:
+        show(torch.zeros(1, 3, 5, 12, 22, dtype=torch.uint8))
+    except InputError as error:
+        print(error)
+"""  # in a process of its own, where signatures are not checked
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("the picture is torch.uint8, expected floats in [-1, 1]") == 2
+
+
+@pytest.mark.parametrize("shape", [(3, F, H, W), (1, 3, 0, H, W), (H,)])
+def test_what_is_no_video_is_not_fitted(shape):
+    with pytest.raises(InputError, match="expected a video b c f h w"):
+        fit_video(torch.zeros(shape), size=(8, 8))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"fps": float("inf")}, {"fps": 1e9}, {"fps": -1}, {"scale": 10**9}, {"scale": -2}],
+)
+def test_options_that_make_no_clip_are_refused_and_leave_the_old_file(tmp_path, clip, options):
+    path = tmp_path / "a.gif"
+    save_clip(clip, path)
+    old = path.read_bytes()
+    with pytest.raises(MediaError, match=r"a\.gif: (fps|scale)="):
+        save_clip(clip, path, **options)
+    assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("fps", "scale"), [(None, 1), ("8", 1), (8, float("nan")), (8, "2"), (8, 1.5)])
+def test_options_of_another_kind_are_refused(fps, scale):
+    with pytest.raises(MediaError, match="(fps|scale)=.*, expected"):
+        media_out._check_options(Path("a.gif"), ".gif", fps, scale, False)
+
+
+def test_leftovers_of_killed_runs_are_swept_at_the_next_write_of_that_path(tmp_path, clip):
+    old, fresh, other = (tmp_path / f".{name}.{i:032x}.tmp" for i, name in enumerate(("a.gif", "a.gif", "b.gif")))
+    mine = tmp_path / ".a.gif.notes.tmp"
+    for path in (old, fresh, other, mine):
+        path.write_bytes(b"half")
+    for path in (old, other, mine):
+        os.utime(path, (0, 0))
+    save_clip(clip, tmp_path / "a.gif")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.gif", fresh.name, other.name, mine.name}
+
+
+def test_a_killed_write_leaves_what_the_sweep_knows(tmp_path, clip):
+    pid = os.fork()
+    if pid == 0:
+        media_out.os.fsync = lambda descriptor: os._exit(1)  # as a kill would: nothing is tidied
+        media_out._write_whole(tmp_path / "a.gif", b"half")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    (left,) = tmp_path.iterdir()
+    os.utime(left, (0, 0))
+    save_clip(clip, tmp_path / "a.gif")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]
+
+
+KINDS = [".gif", ".png", ".webp", ".mp4", ".jpg", ".tiff", ".bmp", ".ppm", ".avif", ".mkv", ".avi", ".webm"]
+
+
+@pytest.mark.parametrize("ending", KINDS)
+def test_hundreds_of_broken_files_are_read_or_refused_by_name(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    if ending in (".gif", ".png", ".webp", ".mp4", ".jpg"):
+        save_clip(noise(f=3), path)
+    elif ending in (".mkv", ".avi", ".webm"):
+        codec = {".webm": "libvpx-vp9", ".avi": "mpeg4"}.get(ending, "libx264")
+        write_video(path, ramp(h=48, w=64), codec=codec, pix_fmt="yuv420p", rate=25)
+    else:
+        Pictures.fromarray(ramp(f=1)[0]).save(path)
+    data, dice, refused = path.read_bytes(), np.random.default_rng(7), 0
+    for _ in range(200):
+        broken = bytearray(data)
+        reach = len(data) if dice.random() < 0.5 else min(len(data), 200)  # half of them in the headers
+        for at in dice.integers(0, reach, dice.integers(1, 6)):
+            broken[at] = int(dice.choice([0, 1, 127, 128, 255, dice.integers(256)]))
+        if dice.random() < 0.2:
+            at = dice.integers(len(broken))
+            broken[at:at] = broken[: dice.integers(len(broken))]
+        path.write_bytes(broken)
+        try:
+            read = load_clip(path, short_side=64, max_frames=5)
+            assert read.video.isfinite().all() and read.video.abs().max() <= 1
+        except MediaError as error:
+            refused += 1
+            assert f"a{ending}: " in str(error)
+    assert refused
 
 
 def test_nan_is_refused_before_anything_is_written(tmp_path):

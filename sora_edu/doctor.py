@@ -6,8 +6,11 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from sora_edu.errors import printable
 
 GIB = 2**30
 
@@ -98,28 +101,20 @@ def check_disk() -> Iterator[Finding]:
     yield Finding("free disk", f"{free:.1f} GiB here", "problem" if least else "note" if few else "ok", mend)
 
 
-def available_memory() -> float | None:
-    """Memory in GiB that a new process may take, with the limit of a container; None where it cannot be known."""
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        memory = int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-            return None
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
+def available_memory() -> float:
+    """Memory in GiB that a new process may take, within the limit of a container where there is one."""
+    import psutil
+
+    memory = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # no container, or one without a limit ("max"); psutil does not look
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
         memory = min(memory, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        pass
     return memory / GIB
 
 
 def check_memory() -> Iterator[Finding]:
     memory = available_memory()
-    if memory is None:
-        yield Finding("free memory", "not known on this system")
-    elif memory < 2:
+    if memory < 2:
         mend = "close other programs (each open notebook keeps its kernel); lessons need about 2 GiB"
         yield Finding("free memory", f"{memory:.1f} GiB", "note", mend)
     else:
@@ -174,9 +169,9 @@ def report(findings: list[Finding]) -> str:
     width = max((len(finding.name) for finding in findings), default=0)
     lines = []
     for finding in findings:
-        lines.append(f"{finding.state:<8}{finding.name:<{width}}  {' '.join(finding.detail.split())}")
+        lines.append(f"{finding.state:<8}{finding.name:<{width}}  {printable(' '.join(finding.detail.split()))}")
         if finding.mend:
-            lines.append(f"{'':<8}{'':<{width}}  -> {finding.mend}")
+            lines.append(f"{'':<8}{'':<{width}}  -> {printable(finding.mend)}")
     problems = sum(finding.state == "problem" for finding in findings)
     lines.append(f"{problems} problem{'s' * (problems != 1)}" if problems else "all is well")
     return "\n".join(lines)

@@ -46,15 +46,35 @@ def test_little_disk_is_told(monkeypatch, free, state):
     assert one(doctor.check_disk).state == state
 
 
-@pytest.mark.parametrize(("memory", "state"), [(8.0, "ok"), (1.0, "note"), (None, "ok")])
+@pytest.mark.parametrize(("memory", "state"), [(8.0, "ok"), (1.0, "note")])
 def test_little_memory_is_told(monkeypatch, memory, state):
     monkeypatch.setattr(doctor, "available_memory", lambda: memory)
     assert one(doctor.check_memory).state == state
 
 
-def test_memory_is_measured_here():
-    if Path("/proc/meminfo").exists():
-        assert 0 < doctor.available_memory() < 2**14
+@pytest.mark.parametrize(
+    ("limit", "used", "gib"), [(None, None, 8), ("max", "5", 8), (3 * GIB, GIB, 2), (90 * GIB, GIB, 8)]
+)
+def test_free_memory_is_that_of_the_machine_within_the_limit_of_a_container(monkeypatch, limit, used, gib):
+    def read_text(path):
+        value = {"memory.max": limit, "memory.current": used}[path.name]
+        if value is None:
+            raise FileNotFoundError(path)
+        return f"{value}\n"
+
+    monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=8 * GIB))
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert doctor.available_memory() == gib
+
+
+def test_a_system_that_does_not_tell_its_memory_is_a_problem_of_that_check_alone(monkeypatch):
+    def unknown():
+        raise RuntimeError("no such counter")
+
+    monkeypatch.setattr("psutil.virtual_memory", unknown)
+    monkeypatch.setattr(doctor, "CHECKS", {"free memory": doctor.check_memory, "Python": doctor.check_python})
+    first, second = examine()
+    assert (first.name, first.state, second.state) == ("free memory", "problem", "ok")
 
 
 def test_a_torchvision_that_does_not_import_is_a_problem(monkeypatch):
@@ -106,3 +126,8 @@ def test_report_is_aligned_and_sums_up():
     assert lines[0].index("fine") == lines[1].index("two lines") == lines[2].index("-> mend it")
     assert lines[-1] == "1 problem"
     assert report([Finding("a", "fine")]).endswith("all is well")
+
+
+def test_report_is_inert_on_a_terminal():
+    text = report([Finding("a", "at /tmp/\u202eb\x1b[31m", "note", "look at \udc80")])
+    assert r"at /tmp/\u202eb\x1b[31m" in text and r"look at \udc80" in text

@@ -100,7 +100,7 @@ def test_install_twice_leaves_one_watcher():
 def test_shapes_in_signatures_are_checked_while_testing():
     video, t = torch.zeros(2, 3, 4, 5, 6), torch.zeros(3)
     with pytest.raises(TypeCheckError):
-        interpolate(video, video, t)
+        interpolate.__wrapped__(video, video, t)  # behind the package's own check
 
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

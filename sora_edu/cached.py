@@ -16,7 +16,7 @@ from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.compute import autocast
 from sora_edu.config import Preset
 from sora_edu.distributed import ALONE, Ranks
-from sora_edu.errors import CheckpointError, InputError
+from sora_edu.errors import CheckpointError, InputError, RunWarning
 from sora_edu.render import render
 from sora_edu.seeds import Stream, step_generator
 from sora_edu.tokenizer import Tokenizer
@@ -57,7 +57,7 @@ def read_cache(path: Path) -> tuple[dict[str, Tensor], dict] | None:
     try:
         return load_tensors(path) if path.exists() else None
     except CheckpointError:
-        warnings.warn(f"{path} is damaged; what it held is made again", stacklevel=2)
+        warnings.warn(f"{path} is damaged; what it held is made again", RunWarning, stacklevel=2)
         return None
 
 

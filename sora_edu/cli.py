@@ -23,6 +23,7 @@ from sora_edu.errors import (
     OtherFailed,
     PromptError,
     PromptWarning,
+    RunWarning,
     SoraError,
     Stopped,
     printable,
@@ -412,7 +413,7 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 def show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    if issubclass(category, PromptWarning):
+    if issubclass(category, PromptWarning | RunWarning):
         print(f"warning: {one_line(message)}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr, end="")
@@ -436,6 +437,7 @@ def main(args: list[str] | None = None) -> None:
     description = "Small text-to-video diffusion on your own machine. --version prints the version."
     with warnings.catch_warnings():
         warnings.simplefilter("always", PromptWarning)
+        warnings.simplefilter("always", RunWarning)
         warnings.showwarning = show_warning
         try:
             try:

@@ -5,11 +5,13 @@ Nothing here knows of training: a clip is drawn with the same helpers.
 
 import os
 import shutil
+import warnings
+from functools import cache
 
 import torch
 from torch import nn
 
-from sora_edu.errors import InputError
+from sora_edu.errors import InputError, RunWarning
 
 LONG = 1000  # steps from which a training earns back the minute that compiling takes
 
@@ -69,13 +71,33 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def can_compile() -> bool:
-    """Whether torch.compile has a C++ compiler to call."""
+    """Whether torch.compile has a C++ compiler to call; ``compiler_works`` tells whether it can use it."""
     return any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++"))
 
 
+@cache
+def compiler_works() -> bool:
+    """Whether torch.compile makes code that runs here: tried once, on a small layer; where it fails, a note says so.
+
+    A compiler may be there and useless: CXX names another one, headers are missing, a path has a space in it.
+    """
+    if not can_compile():
+        return False
+    layer = nn.Sequential(nn.Linear(8, 8), nn.GELU())
+    try:
+        with torch.no_grad():
+            torch.compile(layer, dynamic=False)(torch.zeros(2, 8))
+    except Exception as error:  # whatever a broken tool chain raises
+        torch._dynamo.reset()
+        why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        warnings.warn(f"torch.compile fails here ({why[:200]}); going on without it, more slowly", RunWarning, 2)
+        return False
+    return True
+
+
 def should_compile(steps: int, wish: bool | None) -> bool:
-    """As wished; else where a C++ compiler is found and so many steps earn back the minute that compiling takes."""
-    return can_compile() and steps >= LONG if wish is None else wish
+    """As wished; else where so many steps earn back the minute that compiling takes. Never where compiling fails."""
+    return (steps >= LONG if wish is None else wish) and compiler_works()
 
 
 def compile_blocks(module: nn.Module, block_types: tuple[type, ...], *, mode: str | None = None) -> None:

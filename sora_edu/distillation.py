@@ -164,10 +164,10 @@ def distill(options: DistillOptions) -> Path:
     config = replace(STUDENT_TRAIN, steps=options.steps or STUDENT_TRAIN.steps)
     pipe = Pipeline.load(options.teacher, device=str(choose_device(options.device)))
     needed = 2 * (STRIDES + 1) * walks * math.prod(pipe.preset.latent_shape) + 500_000_000
-    compiled = should_compile(STRIDES * config.steps, options.compile)
     run, source = RunFolder(out), verify(options.teacher)
     with run.claimed(resume=options.resume, needed=needed):
         run.begun_with({"teacher": source, "seed": seed, "walks": walks, "steps": config.steps}, growing=("steps",))
+        compiled = should_compile(STRIDES * config.steps, options.compile)
         student = copy.deepcopy(pipe.model)  # before it is compiled: a compiled model does not copy
         if compiled:
             compile_blocks(pipe.model, TRANSFORMER)

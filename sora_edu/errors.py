@@ -40,6 +40,10 @@ class Stopped(Exception):
         self.signal = signal
 
 
+class RunWarning(UserWarning):
+    """A training goes on, but not as expected: more slowly, from an older state, or with files made again."""
+
+
 class PromptWarning(UserWarning):
     """A part of a prompt that the model will not see; the command line prints the message alone."""
 

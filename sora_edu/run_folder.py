@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from sora_edu.checkpoint import load_tensors, save_tensors, write_atomically
-from sora_edu.errors import CheckpointError, InputError, TrainingError
+from sora_edu.errors import CheckpointError, InputError, RunWarning, TrainingError
 
 
 @contextlib.contextmanager
@@ -176,7 +176,7 @@ class RunFolder:
         if errors and not found:
             raise CheckpointError(f"no saved state of {stage} can be read: {'; '.join(errors)}")
         for error in errors:
-            warnings.warn(f"{error}; going on from the state saved before it", stacklevel=2)
+            warnings.warn(f"{error}; going on from the state saved before it", RunWarning, stacklevel=2)
         if not found:
             return None
         self.newest_slot[stage] = slot = max(found, key=lambda slot: found[slot][1]["step"])

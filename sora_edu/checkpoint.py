@@ -7,7 +7,6 @@ checksum, names, shapes and types are checked in this order, and nothing is buil
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sora_edu.errors import CheckpointError, InputError
+from sora_edu.files import write_whole
 
 FORMAT = "sora_edu/1"
 HEADER_LIMIT = 1 << 20  # bytes; the header of a real checkpoint takes a few tens of thousands
@@ -48,21 +48,13 @@ def _chunks(path: Path, start: int) -> Iterator[bytes]:
 
 
 def write_atomically(path: Path, *content: bytes | memoryview) -> None:
-    """Write beside the file, flush to disk, then rename: at any moment the old file or the new one is whole."""
+    """``files.write_whole`` into a folder that is made where it is missing; CheckpointError where that fails."""
     path = Path(path)
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        write_whole(path, *content)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror}; what stood there before is untouched") from error
-    finally:
-        if part.exists():  # only after an error or Ctrl-C
-            part.unlink()
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> str:

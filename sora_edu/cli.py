@@ -43,11 +43,12 @@ def parse_size(size: str) -> tuple[int, int]:
 
 def clip_paths(out: Path, count: int) -> list[Path]:
     """`clip.gif` itself for one clip; `clip-1.gif`, `clip-2.gif`, ... for several. No prompt enters a file name."""
-    from sora_edu.media_out import check_target, clip_ending
+    from sora_edu.files import check_target
+    from sora_edu.media_out import clip_ending
 
     try:
         clip_ending(out)
-        check_target(out)
+        check_target(out, error=MediaError, example="clip.gif")
     except MediaError as error:
         raise MediaError(f"--out {error}") from None
     if count == 1:
@@ -55,6 +56,17 @@ def clip_paths(out: Path, count: int) -> list[Path]:
     ending = ".strip.png" if out.name.lower().endswith(".strip.png") else out.suffix
     stem = out.name[: -len(ending)]
     return [out.with_name(f"{stem}-{i:0{len(str(count))}}{ending}") for i in range(1, count + 1)]
+
+
+def check_json(path: Path | None) -> None:
+    """Refuse a file for figures that could not be written, before they are measured."""
+    from sora_edu.files import check_target
+
+    try:
+        if path is not None:
+            check_target(path)
+    except InputError as error:
+        raise InputError(f"--json {error}") from None
 
 
 def write_clip(video, path: Path, *, fps: float = 8) -> None:
@@ -268,10 +280,8 @@ def evaluate(
     check_seed(seed)
     from sora_edu.checkpoint import write_atomically
     from sora_edu.evaluate import evaluate_checkpoint
-    from sora_edu.files import check_target
 
-    if json is not None:
-        check_target(json, option="--json")
+    check_json(json)
     results = evaluate_checkpoint(checkpoint, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed)
     print(as_table(results))
     if json is not None:
@@ -355,10 +365,8 @@ def bench(
     from sora_edu.bench.suites import SUITES
     from sora_edu.checkpoint import write_atomically
     from sora_edu.compute import choose_device
-    from sora_edu.files import check_target
 
-    if json is not None:
-        check_target(json, option="--json")
+    check_json(json)
     where = choose_device(device)
     machine, results = describe(where), {}
     print(f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']}")

@@ -4,14 +4,10 @@ Trap: Pillow and libwebp merge equal neighbouring frames, so that a still clip r
 animation writers below gets round this in its own way. Import the public names from `sora_edu.media`.
 """
 
-import contextlib
 import io
 import numbers
 import os
-import re
 import struct
-import time
-import uuid
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -26,11 +22,11 @@ from PIL import Image as Pictures
 from torch import Tensor
 
 from sora_edu.errors import InputError, MediaError
+from sora_edu.files import write_whole
 
 FPS_RANGE = (0.1, 240)
 GIF_FPS = 50  # browsers play a faster one slowly
 MAX_WRITTEN_PIXELS = 2**28
-LEFTOVER_SECONDS = 60  # a clip is encoded before its file is made, so writing takes moments
 
 Notes = tuple[str, ...]
 Frames = UInt8[np.ndarray, "f h w 3"]
@@ -79,7 +75,12 @@ def save_clip(
         size = f"{frames.shape[0]} frames of {frames.shape[2]}x{frames.shape[1]}"
         message = f"{path}: {size} cannot be written as {ending} ({cause}); try another size, fps or ending"
         raise MediaError(message) from cause
-    _write_whole(path, data)
+    try:
+        write_whole(path, data)
+    except (OSError, ValueError) as cause:
+        reason = getattr(cause, "strerror", None) or str(cause)
+        message = f"{path}: cannot be written ({reason}); check that the folder exists, is writable and has room"
+        raise MediaError(message) from cause
     return notes
 
 
@@ -89,17 +90,6 @@ def clip_ending(path: Path) -> str:
     if ending not in ENCODERS:
         raise MediaError(f"{path}: unknown ending {ending!r}, expected one of {', '.join(ENCODERS)}; rename it")
     return ending
-
-
-def check_target(path: Path) -> None:
-    """Refuse a place where no file can be made, before the work whose result it is to hold."""
-    if path.is_dir():
-        raise MediaError(f"{path}: is a folder; give the name of a file in it, such as {path / 'clip.gif'}")
-    folder = next((folder for folder in path.absolute().parents if folder.exists()), path.parent)
-    if not folder.is_dir():
-        raise MediaError(f"{path}: cannot be written ({folder} is a file); give a path through folders")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise MediaError(f"{path}: cannot be written (no permission in {folder}); choose another folder")
 
 
 def same_file(a: Path, b: Path) -> bool:
@@ -128,35 +118,6 @@ def _to_frames(video: Tensor) -> Frames:
             "1 c f h w with c = 1 or 3; pick one clip of a batch with video[i]"
         )
     return rearrange(to_uint8(clip).expand(3, -1, -1, -1), "c f h w -> f h w c").cpu().numpy()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write beside the path, flush, rename: a full disk or a kill leaves the old file or the new, never a half."""
-    stem = f".{path.name[:40]}."  # short, as a file name may have 255 bytes
-    beside = path.parent / f"{stem}{uuid.uuid4().hex}.tmp"
-    try:
-        _sweep(path.parent, stem)
-        with open(beside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except (OSError, ValueError) as cause:
-        reason = getattr(cause, "strerror", None) or str(cause)
-        message = f"{path}: cannot be written ({reason}); check that the folder exists, is writable and has room"
-        raise MediaError(message) from cause
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            beside.unlink()
-
-
-def _sweep(folder: Path, stem: str) -> None:
-    """Remove what killed runs left of this file; a fresh one may be another run's that is still at work."""
-    for entry in os.scandir(folder):
-        if entry.name.startswith(stem) and re.fullmatch(r"[0-9a-f]{32}\.tmp", entry.name[len(stem) :]):
-            with contextlib.suppress(OSError):
-                if time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFTOVER_SECONDS:
-                    os.unlink(entry.path)
 
 
 def _delays(count: int, fps: float | int, ticks: int) -> list[int]:

@@ -396,7 +396,8 @@ def test_evaluate_prints_the_figures_and_writes_them(run, monkeypatch, tmp_path)
 def test_figures_that_could_not_be_written_are_refused_before_the_work(run, monkeypatch, tmp_path, command):
     monkeypatch.chdir(tmp_path)
     status, out, err = run(*command, "--json", "")
-    assert (status, out) == (2, "") and err.startswith("error: --json . is a folder; give the name of a file in it")
+    assert (status, out) == (2, "")
+    assert err == "error: --json .: is a folder; give the name of a file in it, such as figures.json\n"
 
 
 # reconstruct

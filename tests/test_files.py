@@ -1,46 +1,77 @@
-"""A file to write later is refused before the work, not after it."""
+"""A file is whole or not there, and one that could not be written is refused before the work."""
+
+import os
+import re
+from pathlib import Path
 
 import pytest
 
-from sora_edu.errors import InputError
-from sora_edu.files import check_target
+from sora_edu import files
+from sora_edu.errors import InputError, MediaError
+from sora_edu.files import LEFTOVER_SECONDS, check_target, new_draft, write_whole
 
 
-def test_a_target_in_a_new_folder_is_fine_and_nothing_is_left_behind(tmp_path):
-    path = tmp_path / "new" / "results.json"
-    assert check_target(path) == path
-    assert list(path.parent.iterdir()) == []
-
-
-def test_an_existing_file_is_left_as_it_is(tmp_path):
-    path = tmp_path / "results.json"
-    path.write_text("old")
-    assert check_target(str(path)).read_text() == "old"
+def test_a_target_may_be_new_in_a_new_folder_or_exist_and_nothing_is_touched(tmp_path):
+    check_target(tmp_path / "new" / "figures.json")
+    (tmp_path / "old.json").write_text("old")
+    check_target(tmp_path / "old.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"] and (tmp_path / "old.json").read_text() == "old"
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
-def test_a_folder_is_refused(name, tmp_path, monkeypatch):
+def test_a_folder_is_no_target(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        InputError, match=r"^--json \.+ is a folder; give the name of a file in it, such as .*out.json$"
-    ):
-        check_target(name, option="--json")
+    with pytest.raises(InputError, match="is a folder; give the name of a file in it, such as .*figures.json"):
+        check_target(Path(name))
+    with pytest.raises(MediaError, match="such as .*clip.gif"):
+        check_target(Path(name), error=MediaError, example="clip.gif")
 
 
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [("a file/results.json", "Not a directory|File exists"), ("x" * 300, "File name too long")],
-)
-def test_what_cannot_be_written_is_refused_with_its_cause(name, why, tmp_path):
-    (tmp_path / "a file").write_text("in the way")
-    with pytest.raises(InputError, match=f"path .* cannot be written: .*({why})"):
-        check_target(tmp_path / name)
+def test_a_target_below_a_file_or_without_permission_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"cannot be written \(.*file is a file\); give a path through folders"):
+        check_target(tmp_path / "file" / "deep" / "figures.json")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=r"cannot be written \(no permission in .*\); choose another folder"):
+        check_target(tmp_path / "figures.json")
 
 
-def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
-    def refuse(**options):
-        raise PermissionError(13, "Permission denied", str(options["dir"]))
+def test_content_in_parts_replaces_the_file(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    write_whole(path, b"ne", memoryview(b"w"))
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
-    monkeypatch.setattr("sora_edu.files.tempfile.TemporaryFile", refuse)
-    with pytest.raises(InputError, match="cannot be written: Permission denied; choose another folder or name"):
-        check_target(tmp_path / "results.json")
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch, error, call):
+    def fail(*_):
+        raise error
+
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(type(error)):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_writes_left_goes_at_the_next_but_not_what_another_run_writes_now(tmp_path, monkeypatch):
+    path = tmp_path / "clip.gif"
+    left, fresh, other = (new_draft(tmp_path / name) for name in ("clip.gif", "clip.gif", "b.gif"))
+    for draft in (left, fresh, other):
+        draft.write_bytes(b"half")
+    for draft in (left, other):
+        os.utime(draft, (0, files.time.time() - LEFTOVER_SECONDS - 1))
+    (tmp_path / ".clip.gif.notes.tmp").write_text("a user's own")
+    write_whole(path, b"new")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"clip.gif", fresh.name, other.name, ".clip.gif.notes.tmp"}
+
+
+def test_drafts_are_hidden_short_and_never_the_same(tmp_path):
+    path = tmp_path / ("ü" * 120 + ".gif")
+    one, two = new_draft(path), new_draft(path)
+    assert one != two and re.fullmatch(r"\.ü{40}\.[0-9a-f]{32}\.tmp", one.name) and len(one.name.encode()) <= 255
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"

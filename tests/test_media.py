@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
-from sora_edu import media_in, media_limits, media_out, media_videos
+from sora_edu import media_in, media_limits, media_videos
 from sora_edu.errors import InputError, MediaError
 from sora_edu.media import (
     fit_to_patches,
@@ -812,7 +812,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_half(tmp_path, ending, cli
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(media_out.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(MediaError, match="No space left on device"):
         save_clip(-clip, path)
     assert path.read_bytes() == old and list(tmp_path.iterdir()) == [path]
@@ -822,7 +822,7 @@ def test_ctrl_c_leaves_no_half_file(tmp_path, clip, monkeypatch):
     def interrupt(source, target):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(media_out.os, "replace", interrupt)
+    monkeypatch.setattr(os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save_clip(clip, tmp_path / "a.gif")
     assert list(tmp_path.iterdir()) == []

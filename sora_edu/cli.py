@@ -342,12 +342,13 @@ def bench(
     rounds: int = 11,
     tolerance: float = 0.1,
     device: str = "cpu",
+    fp32: bool = False,
     smoke: bool = False,
 ) -> None:
     """Time training, sampling and data against other libraries, and hold the ratios against the project's floors.
 
-    Exit status 1 where a floor is missed or could not be decided. Let the machine rest: rounds that other programs
-    disturb are thrown away.
+    Floors hold for the kind of processor that they were set on; on others nothing is judged. Exit status 1 where a
+    floor is missed or could not be decided. Let the machine rest: rounds that other programs disturb are thrown away.
 
     Example: sora-edu bench --suite step --json step.json
 
@@ -356,7 +357,8 @@ def bench(
         json: File for the figures; without it they are only printed.
         rounds: Undisturbed rounds to collect, seven or more.
         tolerance: Share of one core that other programs may take beside a contestant.
-        device: cpu or cuda; the floors are those of two CPU cores.
+        device: cpu or cuda.
+        fp32: Leave bf16 products off, as on a processor without them; the figures say that it was forced.
         smoke: Tiny sizes and two rounds, to see that everything runs; judges nothing.
     """
     from sora_edu.bench.machine import describe
@@ -368,12 +370,13 @@ def bench(
 
     check_json(json)
     where = choose_device(device)
-    machine, results = describe(where), {}
+    machine, results = describe(where, fp32=fp32), {}
     print(f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']}")
+    print(f"kind of processor: {machine['kind']}")
     if not machine["load_seen"]:
         print("note: this system does not say what other programs take, so no round is dropped for it")
     for name in SUITES if suite == "all" else [suite]:
-        results[name] = run_suite(name, rounds=rounds, tolerance=tolerance, smoke=smoke, device=where)
+        results[name] = run_suite(name, rounds=rounds, tolerance=tolerance, smoke=smoke, device=where, fp32=fp32)
         print(f"\n{as_text(name, results[name])}\n", flush=True)
         if json is not None:  # after each suite: a later one may be killed
             write_atomically(json, (dumps({"machine": machine, "suites": results}, indent=2) + "\n").encode())

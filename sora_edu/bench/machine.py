@@ -1,8 +1,7 @@
-"""What a machine can do, and what else it is doing: matmul peak, load of other programs, memory."""
+"""What a machine can do, and what else it is doing: its kind, matmul peak, load of other programs, memory."""
 
 import contextlib
 import ctypes
-import os
 import platform
 import re
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+import psutil
 import torch
 
 from sora_edu.bench.linear import Linear
@@ -18,38 +18,33 @@ from sora_edu.compute import can_compile, fast_bf16
 
 MATMUL_SIDES = (512, 1024, 1536, 2048)
 PROC = Path("/proc")
+BUSY = ("user", "nice", "system", "irq", "softirq", "steal")  # "steal": another guest of the same host had the core
+
+
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    process = psutil.Process()
+    return process.cpu_affinity() if hasattr(process, "cpu_affinity") else list(range(psutil.cpu_count() or 1))
 
 
 def other_cpu_seconds() -> float | None:
-    """CPU seconds that everybody else has used since boot on the cores open to us; None where no /proc says it."""
+    """CPU seconds that everybody else has used since boot on the cores open to us; None where no system says it."""
     try:
-        lines = (PROC / "stat").read_text().splitlines()
-        cores, tick = os.sched_getaffinity(0), os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError, ValueError):
+        times = psutil.cpu_times(percpu=True)
+        busy = sum(getattr(times[core], part, 0) for core in cores() for part in BUSY)
+    except (OSError, IndexError, NotImplementedError, psutil.Error):
         return None
-    own = time.process_time()
-    busy = sum(busy_ticks(line) for line in lines if (m := re.match(r"cpu(\d+) ", line)) and int(m[1]) in cores)
-    return busy / tick - own
+    return busy - time.process_time()
 
 
-def busy_ticks(line: str) -> int:
-    """Ticks of one line of /proc/stat in which a core worked, or another guest of its host had it ("steal")."""
-    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, line.split()[1:9])
-    return user + nice + system + irq + softirq + steal
-
-
-def describe(device: torch.device) -> dict:
-    """The machine, as it stands beside every figure."""
-    try:
-        text = (PROC / "cpuinfo").read_text()
-        model = re.search(r"model name\s*:\s*(.*)", text)[1]
-    except (OSError, TypeError):
-        model = platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def describe(device: torch.device, *, fp32: bool = False) -> dict:
+    """The machine, as it is told beside every figure."""
     return {
-        "processor": model,
-        "cores": cores,
+        "kind": kind_of(device, fp32=fp32),
+        "processor": processor_name(),
+        "cores": len(cores()),
         "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -58,6 +53,37 @@ def describe(device: torch.device) -> dict:
         "compiler": can_compile(),
         "load_seen": other_cpu_seconds() is not None,
     }
+
+
+def cpuinfo(field: str) -> str | None:
+    """A field of the first processor in /proc/cpuinfo, which psutil does not read; None elsewhere than on Linux."""
+    with contextlib.suppress(OSError):
+        if found := re.search(rf"^{field}\s*:\s*(.*)$", (PROC / "cpuinfo").read_text(), re.MULTILINE):
+            return found[1].strip()
+    return None
+
+
+def processor_name() -> str:
+    """What the processor calls itself."""
+    return cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def kind_of(device: torch.device, *, fp32: bool = False) -> str:
+    """The kind of processor that floors are set for, such as "AMD with avx512_bf16".
+
+    fp32: bf16 products are there but were not used, which is said: another processor than this one would be built
+    otherwise. Without a C++ compiler nothing is compiled, which makes another kind too.
+    """
+    if device.type == "cuda":
+        kind = torch.cuda.get_device_name(device)
+    elif not fast_bf16(device):
+        kind = f"{platform.machine()} without bf16"
+    else:
+        vendor = cpuinfo("vendor_id") or platform.processor()
+        maker = "AMD" if "AMD" in vendor else "Intel" if "Intel" in vendor else platform.machine()
+        kind = f"{maker} with {'amx' if torch.cpu._is_amx_tile_supported() else 'avx512_bf16'}"
+    kind += ", forced to fp32" if fp32 and fast_bf16(device) else ""
+    return kind if can_compile() else f"{kind}, nothing compiled"
 
 
 def settler(device: torch.device) -> Callable[[], object]:
@@ -118,13 +144,10 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> int | None:
         with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
             ctypes.CDLL("libc.so.6").malloc_trim(0)
         (PROC / "self/clear_refs").write_text("5")
-        before = resident("VmRSS")
+        before = psutil.Process().memory_info().rss
         run()
-        return max(0, resident("VmHWM") - before)
+        status = (PROC / "self/status").read_text()
     except OSError:
         return None
-
-
-def resident(field: str) -> int:
-    """Bytes of memory of this process: VmRSS now, VmHWM at its highest."""
-    return 1024 * int(re.search(rf"{field}:\s*(\d+) kB", (PROC / "self/status").read_text())[1])
+    highest = 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])  # psutil knows no high-water mark of Linux
+    return max(0, highest - before)

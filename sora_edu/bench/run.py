@@ -1,21 +1,23 @@
 """How fast we are against what a reader would use instead: ``sora-edu bench``.
 
 Each suite times its contestants in shuffled, interleaved rounds (``rounds``), compares them (``floors``) and
-writes tables and JSON (``report``). Who runs against whom stands in ``transformers`` and ``suites``.
+writes tables and JSON (``report``). Who runs against whom is in ``transformers`` and ``suites``.
 """
 
 import gc
 import sys
 import warnings
+from dataclasses import replace
 
 import torch
 
 from sora_edu.bench.floors import judge_all
-from sora_edu.bench.machine import keep_memory, other_cpu_seconds, peak_memory, settler
+from sora_edu.bench.machine import keep_memory, kind_of, other_cpu_seconds, peak_memory, settler
 from sora_edu.bench.report import contestant_figures, outcome_figures
 from sora_edu.bench.rounds import LEAST_ROUNDS, Contestant, run_rounds, warm_up
+from sora_edu.bench.steps import shipped
 from sora_edu.bench.suites import SUITES
-from sora_edu.bench.transformers import Suite
+from sora_edu.bench.transformers import Setup, Suite
 from sora_edu.errors import InputError
 
 SMOKE_ROUNDS = 2
@@ -48,9 +50,12 @@ def run_suite(
     smoke: bool = False,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    fp32: bool = False,
 ) -> dict:
-    """Run one suite and return its figures. ``smoke``: tiny sizes and two rounds, to see that all runs; judges nothing.
+    """Run one suite and return its figures.
 
+    smoke: tiny sizes and two rounds, to see that all runs; compiles and judges nothing. fp32: leave bf16 products off
+    where the processor has them, as a reader without them would see it; another kind of processor for the floors.
     Raises InputError for an unknown suite, fewer rounds than seven, another device than cpu or cuda, or peers
     that are not installed.
     """
@@ -65,15 +70,19 @@ def run_suite(
     settle = settler(device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peers' own, about their past and future
-        suite = SUITES[name](device, smoke)
+        switches = shipped(device, fp32=fp32)
+        setup = Setup(device, replace(switches, compiled=switches.compiled and not smoke), smoke)
+        suite = SUITES[name](setup)
         ready, calls, memory, failed = prepare(suite, device, settle, smoke=smoke)
         measured = run_rounds(
             ready, calls, rounds=SMOKE_ROUNDS if smoke else rounds, tolerance=tolerance, seed=seed, settle=settle,
             other_cpu=(lambda: None) if smoke else other_cpu_seconds, progress=name,
         )  # fmt: skip
-        outcomes = judge_all(suite.comparisons, ready, measured, least=LEAST_ROUNDS)
+        kind = kind_of(device, fp32=fp32)
+        outcomes = judge_all(suite.comparisons, ready, measured, kind=kind)
         result = {
             "about": suite.about,
+            "kind": kind,
             "rounds": {"kept": measured.kept, "dropped": measured.dropped},
             "contestants": contestant_figures(ready, measured, memory, calls),
             "comparisons": [outcome_figures(outcome) for outcome in outcomes],

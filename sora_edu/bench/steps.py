@@ -1,6 +1,7 @@
 """A step of training and a clip drawn, timed alike for every model, ours and others'."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sora_edu.bench.models import Model, Size, make_text, seeded
 from sora_edu.bench.rounds import Contestant
-from sora_edu.compute import compile_each
+from sora_edu.compute import can_compile, compile_each, fast_bf16
 from sora_edu.config import TrainConfig
 from sora_edu.flow import flow_loss
 from sora_edu.guidance import guided
@@ -19,6 +20,28 @@ from sora_edu.scaling import count_parameters, flops
 from sora_edu.text import TextState
 
 RATE = 1e-4  # learning rate: no figure depends on it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switches:
+    """What is turned on for a step. Without any it runs as a library comes: fp32, eager, default AdamW."""
+
+    bf16: bool = False  # products in bf16, under autocast
+    compiled: bool = False  # blocks compiled
+    fused: bool | None = None  # fused AdamW
+
+    @property
+    def peak(self) -> str:
+        """The product of two matrices that these switches are measured by."""
+        return "matmul bf16" if self.bf16 else "matmul fp32"
+
+
+AS_IT_COMES = Switches()
+
+
+def shipped(device: torch.device, *, fp32: bool = False) -> Switches:
+    """What our training turns on here: bf16 where it pays (unless fp32 is wished), compiled blocks, fused AdamW."""
+    return Switches(bf16=fast_bf16(device) and not fp32, compiled=can_compile(), fused=True)
 
 
 def forward_macs(run: Callable[[], object]) -> int:
@@ -72,12 +95,10 @@ def step_contestant(
     size: Size,
     *,
     device: torch.device,
-    fast: bool = False,
-    compiled: bool = False,
-    fused: bool | None = None,
+    switches: Switches = AS_IT_COMES,
     optimisers: Callable[[nn.Module, bool | None], list] = adamw,
 ) -> Contestant:
-    """A training step on fixed latents; ``fast``: under bf16 autocast."""
+    """A training step on fixed latents."""
     with seeded(0, device):
         model = build(size)
         x_0, text = torch.randn(size.batch, *size.latent), make_text(size, size.batch, device)
@@ -85,13 +106,14 @@ def step_contestant(
     generator = torch.Generator(device).manual_seed(0)
     module = model.module
     macs = forward_macs(lambda: model.velocity(module, x_0, t, text))
-    if compiled:
+    if switches.compiled:
         compile_each(model.blocks)
 
     def loss() -> Tensor:
         return flow_loss(lambda x_t, t: model.velocity(module, x_t, t, text), x_0, generator=generator)
 
-    step, held = trained(module, loss, optimisers=optimisers(module, fused), bf16=fast, device=device)
+    chosen = optimisers(module, switches.fused)
+    step, held = trained(module, loss, optimisers=chosen, bf16=switches.bf16, device=device)
     return Contestant(
         name,
         step,
@@ -99,7 +121,7 @@ def step_contestant(
         unit="token",
         flops=flops(macs, training=True),
         parameters=count_parameters(module, trained_only=True),
-        peak="matmul bf16" if fast else "matmul fp32",
+        peak=switches.peak,
         held=held,
     )
 
@@ -112,7 +134,7 @@ def clip_contestant(
     device: torch.device,
     steps: int = 25,
     cfg_scale: float = 3.0,
-    fast: bool = False,
+    switches: Switches = AS_IT_COMES,
     batched: bool = True,
 ) -> Contestant:
     """One clip's latent, sampled by Euler steps; ``batched``: both halves of the guidance in one pass."""
@@ -132,7 +154,7 @@ def clip_contestant(
     velocity = guided(predict, text=text, null_text=null_text, cfg_scale=cfg_scale) if batched else in_two_passes
 
     def run() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+        with torch.autocast(device.type, torch.bfloat16, enabled=switches.bf16):
             return euler(velocity, noise, steps=steps)
 
     macs = forward_macs(lambda: predict(noise, noise.new_full((1,), 0.5), text))
@@ -142,11 +164,11 @@ def clip_contestant(
         unit="clip",
         flops=flops(macs * passes * steps),
         parameters=count_parameters(module, trained_only=True),
-        peak="matmul bf16" if fast else "matmul fp32",
+        peak=switches.peak,
         held=lambda: sum(p.numel() * p.element_size() for p in module.parameters()),
     )
 
 
-def backward_contestant(name: str, build: Callable[[Size], Model], size: Size, *, device: torch.device) -> Contestant:
+def backward_contestant(name: str, build: Callable[[Size], Model], size: Size, **options) -> Contestant:
     """Forward and backward without the optimiser, whose cost does not depend on the tokens."""
-    return step_contestant(name, build, size, device=device, optimisers=lambda module, fused: [])
+    return step_contestant(name, build, size, optimisers=lambda module, fused: [], **options)

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from sora_edu.bench.floors import Comparison
+from sora_edu.bench.floors import COME, Comparison
 from sora_edu.bench.models import SMOKE, Size, class_dit, sparse_dit
 from sora_edu.bench.peers import check_peers
 from sora_edu.bench.rounds import Contestant, Rounds
 from sora_edu.bench.steps import backward_contestant
-from sora_edu.bench.transformers import Maker, Suite, fast, matmuls, sample_suite, step_suite
+from sora_edu.bench.transformers import Maker, Setup, Suite, both_ways, matmuls, sample_suite, step_suite
 from sora_edu.bench.vaes import CODERS, SMOKE_CLIPS, WIDE_CODERS, ClipSize, psnr_after, vae_contestant
 from sora_edu.captions import caption
 from sora_edu.config import TINY, WorldConfig
@@ -23,34 +23,32 @@ from sora_edu.tokenizer import Tokenizer
 from sora_edu.world import sample_state
 
 
-def vae_suite(device: torch.device, smoke: bool) -> Suite:
+def vae_suite(setup: Setup) -> Suite:
     """A training step of the video VAEs on 17x32x32 clips, and how good they are after equal time."""
     check_peers()
-    size = SMOKE_CLIPS if smoke else ClipSize()
-    makers = matmuls(device, smoke)
+    size = SMOKE_CLIPS if setup.smoke else ClipSize()
+    step = partial(vae_contestant, device=setup.device)
+    makers, comparisons = matmuls(setup), []
+    makers["ours"] = partial(step, "ours", CODERS["ours"], size, switches=setup.shipped)
+    makers["ours, as it comes"] = partial(step, "ours, as it comes", CODERS["ours"], size)
     for name, build in CODERS.items():
-        fused = True if build is CODERS["ours"] else None
-        makers[name] = partial(vae_contestant, name, build, size, device=device, fused=fused)
-        makers[f"{name}, fast"] = fast(device, smoke, vae_contestant, f"{name}, fast", build, size)
+        if name != "ours":
+            found, compared = both_ways(f"VAE: {name}", "ours", partial(step, build=build, size=size), setup.shipped)
+            makers |= found
+            comparisons += compared
     for name, build in WIDE_CODERS.items():
-        makers[name] = partial(vae_contestant, name, build, size, device=device)
-    comparisons = [
-        Comparison("VAE step, fp32, against CogVideoX's", "ours", "CogVideoX VAE", 0.25, 0.10),
-        Comparison("VAE step, fp32, against TAEHV-like", "ours", "TAEHV-like", 0.90, 0.60),
-        Comparison("VAE step, fp32, against CogVideoX's at our widths", "ours", "CogVideoX VAE, our widths"),
-        Comparison("VAE step, fp32, against TAEHV-like at our widths", "ours", "TAEHV-like, our widths"),
-        Comparison("bf16 and compiled, against CogVideoX's with the same", "ours, fast", "CogVideoX VAE, fast"),
-        Comparison("bf16 and compiled, against TAEHV-like with the same", "ours, fast", "TAEHV-like, fast"),
-        Comparison("bf16 and compiled, against the same in fp32 eager", "ours, fast", "ours"),
-    ]
+        makers[f"VAE: {name}"] = partial(step, f"VAE: {name}", build, size)
+        comparisons.append(Comparison(f"VAE: {name}", "ours", f"VAE: {name}", COME))
+    comparisons.append(Comparison("VAE as shipped, against our own in fp32, eager", "ours", "ours, as it comes"))
 
     def quality(rounds: Rounds) -> dict:
-        """Steps from the median time, so that load while it trains changes nothing."""
+        """Ours as shipped, the others as they come; steps from the median time, whatever the load is meanwhile."""
         figures = {}
         for name, build in CODERS.items():
-            if rounds.seconds.get(name):
-                steps = max(1, round(size.seconds / rounds.median(name)))
-                decibels = psnr_after(build, size, steps=steps, device=device)
+            timed = name if name == "ours" else f"VAE: {name}"
+            if rounds.seconds.get(timed):
+                steps = max(1, round(size.seconds / rounds.median(timed)))
+                decibels = psnr_after(build, size, steps=steps, device=setup.device)
                 figures[name] = {"seconds": size.seconds, "steps": steps, "psnr": decibels}
         return figures
 
@@ -59,9 +57,9 @@ def vae_suite(device: torch.device, smoke: bool) -> Suite:
     return Suite(makers, comparisons, quality, about)
 
 
-def attention_suite(device: torch.device, smoke: bool) -> Suite:
+def attention_suite(setup: Setup) -> Suite:
     """What a token costs, forward and backward, in short sequences and in long ones; 2,048 tokens a step throughout."""
-    base = replace(SMOKE, grid=(2, 2, 2), batch=8) if smoke else Size(grid=(4, 4, 4), batch=32)
+    base = replace(SMOKE, grid=(2, 2, 2), batch=8) if setup.smoke else Size(grid=(4, 4, 4), batch=32)
     nf, nh, nw = base.grid
     middle = replace(base, grid=(nf, 2 * nh, 2 * nw), batch=base.batch // 4)
     long = replace(base, grid=(4 * nf, 2 * nh, 2 * nw), batch=max(1, base.batch // 16))
@@ -75,18 +73,14 @@ def attention_suite(device: torch.device, smoke: bool) -> Suite:
         "windowed, long": (window, long),
         "strided, long": (stride, long),
     }
-    makers = matmuls(device, smoke)
+    makers = matmuls(setup)
     for name, (build, size) in entries.items():
-        makers[name] = partial(backward_contestant, name, build, size, device=device)
-    lengths = f"n = {long.tokens} over n = {base.tokens}"
+        makers[name] = partial(backward_contestant, name, build, size, device=setup.device, switches=setup.shipped)
+    over = f"over one at n = {base.tokens}"
     comparisons = [
-        Comparison(f"cost per token, {lengths}, full", "full, long", "full, short", 1.75, near=0.05),
-        Comparison(f"cost per token, {lengths}, windowed", "windowed, long", "windowed, short", 1.15, near=0.05),
-        Comparison(
-            f"the same, n = {middle.tokens}, full",
-            "full, middle",
-            "full, short",
-        ),
+        Comparison(f"a token at n = {long.tokens} {over}, full attention", "full, long", "full, short"),
+        Comparison(f"a token at n = {long.tokens} {over}, windowed", "windowed, long", "windowed, short"),
+        Comparison(f"a token at n = {middle.tokens} {over}, full attention", "full, middle", "full, short"),
         Comparison(f"windowed over full, n = {long.tokens}", "windowed, long", "full, long"),
         Comparison(f"strided over full, n = {long.tokens}", "strided, long", "full, long"),
     ]
@@ -94,15 +88,15 @@ def attention_suite(device: torch.device, smoke: bool) -> Suite:
     return Suite(makers, comparisons, about=about)
 
 
-def data_suite(device: torch.device, smoke: bool) -> Suite:
+def data_suite(setup: Setup) -> Suite:
     """Clips, captions and cached latents, and what share of a step they take."""
-    world, many = (SMOKE_CLIPS.world, 4) if smoke else (TINY.world, 512)
-    size = SMOKE_CLIPS if smoke else ClipSize()
+    world, many = (SMOKE_CLIPS.world, 4) if setup.smoke else (TINY.world, 512)
+    size = SMOKE_CLIPS if setup.smoke else ClipSize()
 
     def clips(n: int) -> torch.Tensor:
         return render(sample_state(n, world), world)
 
-    latents = torch.randn(50 * many, *Size().latent, dtype=torch.float16, device=device)
+    latents = torch.randn(50 * many, *Size().latent, dtype=torch.float16, device=setup.device)
     states, tokenizer = sample_state(many, world), Tokenizer()
 
     def entry(name: str, run: Callable[[], object], work: int) -> dict[str, Maker]:
@@ -115,7 +109,7 @@ def data_suite(device: torch.device, smoke: bool) -> Suite:
     makers |= entry("captions to ids", lambda: tokenizer.encode(caption(states), max_tokens=32), many)
     makers |= entry("cached latents, 64 rows", lambda: latents[torch.randint(len(latents), (64,))].float(), 64)
     makers["a step of the VAE"] = partial(
-        vae_contestant, "a step of the VAE", CODERS["ours"], size, device=device, fused=True
+        vae_contestant, "a step of the VAE", CODERS["ours"], size, device=setup.device, switches=setup.shipped
     )
     comparisons = [
         Comparison("a batch, against clip by clip", "ours, a batch", "ours, clip by clip"),
@@ -137,7 +131,7 @@ def draw_with_pillow(world: WorldConfig) -> torch.Tensor:
     return torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
-SUITES: dict[str, Callable[[torch.device, bool], Suite]] = {
+SUITES: dict[str, Callable[[Setup], Suite]] = {
     "step": step_suite,
     "sample": sample_suite,
     "vae": vae_suite,

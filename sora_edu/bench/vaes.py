@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from sora_edu.bench.models import seeded
 from sora_edu.bench.peers import peer_package
 from sora_edu.bench.rounds import Contestant
-from sora_edu.bench.steps import forward_macs, trained
+from sora_edu.bench.steps import AS_IT_COMES, Switches, forward_macs, trained
 from sora_edu.compute import compile_each
 from sora_edu.config import TINY, VAEConfig, WorldConfig
 from sora_edu.render import render
@@ -175,10 +175,10 @@ def as_small_as_ours(build: Callable[[VAEConfig], Coder]) -> Callable[[VAEConfig
 
 CODERS = {
     "ours": ours,
-    "CogVideoX VAE": as_small_as_ours(cogvideox_vae),
+    "CogVideoX's": as_small_as_ours(cogvideox_vae),
     "TAEHV-like": as_small_as_ours(frame_autoencoder),
 }
-WIDE_CODERS = {"CogVideoX VAE, our widths": cogvideox_vae, "TAEHV-like, our widths": frame_autoencoder}
+WIDE_CODERS = {"CogVideoX's, our widths": cogvideox_vae, "TAEHV-like, our widths": frame_autoencoder}
 
 
 def coder_loss(coder: Coder, video: Video, generator: torch.Generator) -> Tensor:
@@ -205,21 +205,21 @@ def vae_contestant(
     size: ClipSize,
     *,
     device: torch.device,
-    fast: bool = False,
-    compiled: bool = False,
-    fused: bool | None = None,
+    switches: Switches = AS_IT_COMES,
 ) -> Contestant:
     """A training step of a VAE on a fixed batch of clips."""
     with seeded(0, device):
         coder = build(size.vae)
     video, generator = clips(size, size.batch, "train", 0, device), torch.Generator(device).manual_seed(0)
     macs = forward_macs(lambda: coder.decode(coder.encode(video)[0]))
-    if compiled:
+    if switches.compiled:
         compile_each(coder.blocks)
-    optimisers = [torch.optim.AdamW(coder.module.parameters(), lr=RATE, fused=fused)]
-    step, held = trained(
-        coder.module, lambda: coder_loss(coder, video, generator), optimisers=optimisers, bf16=fast, device=device
-    )
+    optimisers = [torch.optim.AdamW(coder.module.parameters(), lr=RATE, fused=switches.fused)]
+
+    def loss() -> Tensor:
+        return coder_loss(coder, video, generator)
+
+    step, held = trained(coder.module, loss, optimisers=optimisers, bf16=switches.bf16, device=device)
     return Contestant(
         name,
         step,
@@ -227,7 +227,7 @@ def vae_contestant(
         unit="clip",
         flops=flops(macs, training=True),
         parameters=count_parameters(coder.module),
-        peak="matmul bf16" if fast else "matmul fp32",
+        peak=switches.peak,
         held=held,
     )
 

@@ -9,6 +9,7 @@ import torch
 from packaging.requirements import Requirement
 
 from sora_edu import cli
+from sora_edu.bench import machine
 from sora_edu.bench import run as bench
 from sora_edu.bench.peers import PACKAGES
 
@@ -30,7 +31,13 @@ def run(capsys):
 
 def fake(verdict: str, ratio: float | None = 0.5):
     """A suite with one contestant and one comparison."""
-    comparison = {"title": "ours against theirs", "ours": "a", "theirs": "b", "kind": "time for the same work"}
+    comparison = {
+        "title": "ours against theirs",
+        "group": "beside",
+        "ours": "a",
+        "theirs": "b",
+        "kind": "time for the same work",
+    }
     comparison |= {"ratio": ratio, "interval": [0.4, 0.6], "coverage": 0.98, "rounds": 7, "by_flops": None}
     comparison |= {
         "floor": 0.45,
@@ -41,6 +48,7 @@ def fake(verdict: str, ratio: float | None = 0.5):
         "reason": "",
     }
     base = {"about": "made up", "rounds": {"kept": 7, "dropped": 0}, "contestants": [], "failed": {}, "afterwards": {}}
+    base |= {"kind": "AMD with avx512_bf16"}
     return lambda name, **options: base | {"comparisons": [comparison]}
 
 
@@ -50,7 +58,7 @@ def test_the_exit_status_is_one_where_a_floor_is_not_met(run, monkeypatch, verdi
     got, out, _ = run("--suite", "data")
     last = out.splitlines()[-1]
     assert got == status and ("floors met" in last if verdict else last == "no floor is set in data")
-    assert ("missed: data: ours against theirs (0.5, floor 0.45)" in last) == (verdict == "missed")
+    assert ("missed: data, beside: ours against theirs (0.5, floor 0.45)" in last) == (verdict == "missed")
 
 
 def test_all_suites_run_and_the_json_holds_machine_and_figures(run, monkeypatch, tmp_path):
@@ -61,6 +69,21 @@ def test_all_suites_run_and_the_json_holds_machine_and_figures(run, monkeypatch,
     assert status == 0 and list(written["suites"]) == ["step", "sample", "vae", "attention", "data"]
     assert written["machine"]["torch"] == torch.__version__
     assert out.splitlines()[-2:] == [str(path), "5 of 5 floors met"]
+
+
+def test_another_processor_is_told_so_and_ends_well(run, monkeypatch):
+    monkeypatch.setattr(bench, "run_suite", lambda name, **options: fake("")(name) | {"kind": "toaster"})
+    status, out, _ = run("--suite", "data")
+    assert status == 0 and out.splitlines()[-1].startswith("no floor for this processor (toaster); there are floors")
+
+
+def test_fp32_is_forced_and_said_to_be(run, monkeypatch, tmp_path):
+    asked = {}
+    monkeypatch.setattr(bench, "run_suite", lambda name, **options: asked.update(options) or fake("")(name))
+    monkeypatch.setattr(machine, "fast_bf16", lambda device: True)
+    _, out, _ = run("--suite", "data", "--fp32", "--json", str(tmp_path / "it.json"))
+    assert asked["fp32"] and "forced to fp32" in out
+    assert "forced to fp32" in json.loads((tmp_path / "it.json").read_text())["machine"]["kind"]
 
 
 def test_a_smoke_run_judges_nothing(run, tmp_path):

@@ -1,16 +1,16 @@
 """What is read of the machine: its load, its memory, its matmul."""
 
-import os
 import time
+from collections import namedtuple
 
 import pytest
 import torch
 
 from sora_edu.bench import machine
 from sora_edu.bench.machine import (
-    busy_ticks,
     describe,
     keep_memory,
+    kind_of,
     layer_matmul,
     matmul,
     matmul_peak,
@@ -21,26 +21,44 @@ from sora_edu.bench.machine import (
 CPU = torch.device("cpu")
 
 
-def test_busy_ticks_leave_out_idle_and_waiting_and_count_steal():
-    assert busy_ticks("cpu0 1 2 4 1000 2000 8 16 32 0 0") == 1 + 2 + 4 + 8 + 16 + 32
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell a process its cores")
-def test_load_is_that_of_our_cores_without_our_own(tmp_path, monkeypatch):
-    tick = os.sysconf("SC_CLK_TCK")
-    (tmp_path / "stat").write_text(
-        f"cpu  999999 0 0 0 0 0 0 0 0 0\ncpu0 {5 * tick} 0 0 7 7 0 0 0 0 0\ncpu1 {9 * tick} 0 0 7 7 0 0 0 0 0\nintr 1\n"
-    )
-    monkeypatch.setattr(machine, "PROC", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+def test_load_is_that_of_our_cores_without_our_own_and_without_idling(monkeypatch):
+    times = namedtuple("times", "user nice system idle iowait irq softirq steal")
+    cores = [times(5, 1, 1, 100, 100, 1, 1, 1), times(50, 0, 0, 0, 0, 0, 0, 0)]
+    monkeypatch.setattr(machine.psutil, "cpu_times", lambda percpu: cores)
+    monkeypatch.setattr(machine, "cores", lambda: [0])
     monkeypatch.setattr(machine.time, "process_time", lambda: 2.0)
-    assert other_cpu_seconds() == 3.0
+    assert other_cpu_seconds() == 5 + 1 + 1 + 1 + 1 + 1 - 2
 
 
-def test_a_system_without_proc_says_nothing(tmp_path, monkeypatch):
+def test_a_system_that_does_not_tell_its_load_says_nothing(tmp_path, monkeypatch):
+    def refused(percpu):
+        raise PermissionError
+
     monkeypatch.setattr(machine, "PROC", tmp_path / "none")
+    monkeypatch.setattr(machine.psutil, "cpu_times", refused)
     assert other_cpu_seconds() is None and peak_memory(int, CPU) is None
     assert describe(CPU)["load_seen"] is False
+
+
+@pytest.mark.parametrize(
+    ("vendor", "bf16", "amx", "compiler", "fp32", "kind"),
+    [
+        ("AuthenticAMD", True, False, True, False, "AMD with avx512_bf16"),
+        ("AuthenticAMD", True, False, True, True, "AMD with avx512_bf16, forced to fp32"),
+        ("GenuineIntel", True, True, True, False, "Intel with amx"),
+        ("GenuineIntel", False, False, True, False, "x86_64 without bf16"),
+        ("GenuineIntel", False, False, True, True, "x86_64 without bf16"),  # nothing was forced
+        ("AuthenticAMD", True, False, False, False, "AMD with avx512_bf16, nothing compiled"),
+    ],
+)
+def test_kinds_of_processor(vendor, bf16, amx, compiler, fp32, kind, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nmodel name\t: EPYC 9\n")
+    monkeypatch.setattr(machine, "PROC", tmp_path)
+    monkeypatch.setattr(machine, "fast_bf16", lambda device: bf16)
+    monkeypatch.setattr(machine, "can_compile", lambda: compiler)
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert kind_of(CPU, fp32=fp32) == kind and machine.processor_name() == "EPYC 9"
 
 
 @pytest.mark.parametrize(("dtype", "name"), [(torch.float32, "matmul fp32"), (torch.bfloat16, "matmul bf16")])

@@ -20,7 +20,7 @@ from sora_edu.bench.models import (
     with_onednn,
 )
 from sora_edu.bench.run import run_suite
-from sora_edu.bench.steps import adamw, clip_contestant, forward_macs, muon, step_contestant, trained
+from sora_edu.bench.steps import Switches, adamw, clip_contestant, forward_macs, muon, step_contestant, trained
 from sora_edu.dit import VideoDiTBlock
 from sora_edu.errors import InputError
 from sora_edu.scaling import count_macs, count_parameters, flops
@@ -110,7 +110,7 @@ def test_a_step_goes_down_the_clipped_gradient_and_leaves_none():
 
 @pytest.mark.parametrize(("optimisers", "fused"), [(adamw, None), (adamw, True), (muon, None)])
 def test_every_optimiser_steps(optimisers, fused):
-    step = step_contestant("it", video_dit, SMOKE, device=CPU, optimisers=optimisers, fused=fused)
+    step = step_contestant("it", video_dit, SMOKE, device=CPU, optimisers=optimisers, switches=Switches(fused=fused))
     assert all(torch.isfinite(step.run()) for _ in range(2))
 
 

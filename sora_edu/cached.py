@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from sora_edu.distributed import ALONE, Ranks
 from sora_edu.errors import CheckpointError, InputError, RunWarning
 from sora_edu.render import render
 from sora_edu.seeds import Stream, step_generator
+from sora_edu.shapes import Video
 from sora_edu.tokenizer import Tokenizer
 from sora_edu.vae import VideoVAE
 from sora_edu.world import State, sample_state
@@ -42,6 +43,29 @@ def draw_pool(preset: Preset, *, seed: int, device: torch.device) -> UInt8[Tenso
     few = replace(preset, clips=min(preset.pool, preset.clips))
     bar = tqdm(shard_states(few, seed), total=-(-few.clips // SHARD), desc="pool", leave=False)
     return torch.cat([((render(s.to(device), preset.world) + 1) * 127.5).round().byte() for s in bar])
+
+
+def clip_source(
+    preset: Preset, *, seed: int, device: torch.device, ranks: Ranks = ALONE
+) -> Callable[[torch.Generator], Video]:
+    """A function that draws this rank's share of a batch for the VAE: new clips, or rows of the preset's pool."""
+    batch, mine = preset.vae_train.batch, ranks.rows(preset.vae_train.batch)
+    pool = draw_pool(preset, seed=seed, device=device) if preset.pool else None
+
+    def draw(generator: torch.Generator) -> Video:
+        if pool is not None:
+            rows = (torch.rand(batch, generator=generator, device=device) * len(pool)).long()
+            return pool[rows[mine]].float() / 127.5 - 1
+        state = sample_state(batch, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
+        return render(state[mine], preset.world)
+
+    return draw
+
+
+def held_out_clips(preset: Preset, *, seed: int, n: int = 32) -> Video:
+    """Clips of combinations that no training shows, to measure the VAE on."""
+    generator = step_generator(seed, Stream.HELD_OUT, 0)
+    return render(sample_state(n, preset.world, split="heldout", generator=generator), preset.world)
 
 
 def vae_digest(vae: VideoVAE) -> str:

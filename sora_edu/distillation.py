@@ -33,11 +33,12 @@ from sora_edu.flow import VelocityFn
 from sora_edu.guidance import guided
 from sora_edu.options import DistillOptions
 from sora_edu.pipeline import Pipeline, model_metadata
-from sora_edu.recipe import TRANSFORMER, quick_accuracy
+from sora_edu.recipe import TRANSFORMER
 from sora_edu.run_folder import RunFolder
 from sora_edu.sampling import euler, time_grid
 from sora_edu.seeds import Stream, step_generator
 from sora_edu.training import Stage, fit
+from sora_edu.watching import quick_accuracy
 from sora_edu.world import sample_state
 
 STRIDES = 4  # steps of the student

@@ -2,22 +2,24 @@
 
 sora-edu train --preset tiny --out runs/mine
 torchrun --nproc-per-node 8 -m sora_edu.cli train --preset compact --out runs/mine
+
+Lesson 10.
 """
 
 import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from sora_edu.cached import cache_captions, cache_latents, draw_pool, vae_digest
+from sora_edu.cached import cache_captions, cache_latents, clip_source, held_out_clips, vae_digest
 from sora_edu.checkpoint import save_tensors
-from sora_edu.compute import LONG, autocast, compile_blocks, should_compile
+from sora_edu.compute import LONG, compile_blocks, should_compile
 from sora_edu.config import PRESETS, Preset
 from sora_edu.distributed import ALONE, Ranks, started
 from sora_edu.dit import TextToVideo, VideoDiTBlock
@@ -25,80 +27,66 @@ from sora_edu.errors import InputError
 from sora_edu.flow import flow_loss, sample_times
 from sora_edu.options import TrainOptions
 from sora_edu.pipeline import Pipeline, model_metadata
-from sora_edu.render import render
 from sora_edu.run_folder import RunFolder
-from sora_edu.seeds import Stream, coin, step_generator
-from sora_edu.shapes import Latent, check_frames
+from sora_edu.seeds import Stream, coin
+from sora_edu.shapes import Latent, Video, check_frames
 from sora_edu.text import TextBlock
 from sora_edu.tokenizer import Tokenizer
 from sora_edu.training import Stage, fit
-from sora_edu.vae import ResBlock, VideoVAE, psnr, vae_loss
-from sora_edu.world import sample_state
+from sora_edu.vae import ResBlock, VideoVAE, vae_loss
+from sora_edu.watching import watch_transformer, watch_vae
 
 TRANSFORMER = (VideoDiTBlock, TextBlock)  # the blocks that are compiled, and sharded under FSDP2
-LOOK_PROMPTS = (
-    "a red circle falls",
-    "a large blue star moves left",
-    "a green square orbits",
-    "a yellow ring bounces",
-    "a small purple triangle grows",
-    "a white circle moves up and a red square stays still",
-)
+LossFn = Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
 
 
-def train_vae(
-    preset: Preset,
-    out: Path,
-    *,
-    seed: int,
-    resume: bool,
-    device: torch.device,
-    compiled: bool,
-    ranks: Ranks = ALONE,
-    deadline: float = math.inf,
-) -> VideoVAE:
-    """Stage one: the video VAE, on clips drawn as they are used or from a pool of them; returns its EMA."""
-    torch.manual_seed(seed)
-    vae = VideoVAE(preset.vae).to(device)
-    generator = step_generator(seed, Stream.HELD_OUT, 0)
-    held_out = render(sample_state(32, preset.world, split="heldout", generator=generator), preset.world)
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training, as both of its stages see it: what was asked for, and who does it where."""
+
+    options: TrainOptions
+    preset: Preset
+    ranks: Ranks
+    device: torch.device
+    deadline: float
+
+    def fit(self, stage: Stage) -> nn.Module:
+        """Train a stage, or go on with it; returns its EMA."""
+        asked = self.options
+        return fit(stage, asked.out, seed=asked.seed, resume=asked.resume, ranks=self.ranks, deadline=self.deadline)
+
+
+def vae_losses(preset: Preset, draw: Callable[[torch.Generator], Video], *, ranks: Ranks = ALONE) -> LossFn:
+    """What a step of the VAE's training minimises; ``draw`` gives this rank's clips."""
     batch, mine = preset.vae_train.batch, ranks.rows(preset.vae_train.batch)
-    pool = draw_pool(preset, seed=seed, device=device) if preset.pool else None
-    blocks = (ResBlock,)
-    if compiled:
-        compile_blocks(vae, blocks)
 
-    def draw(generator):
-        if pool is not None:
-            rows = (torch.rand(batch, generator=generator, device=device) * len(pool)).long()
-            return pool[rows[mine]].float() / 127.5 - 1
-        state = sample_state(batch, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
-        return render(state[mine], preset.world)
-
-    def loss_fn(module, generator):
+    def loss_fn(module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
         video = draw(generator)
-        noise = torch.randn(batch, *preset.latent_shape, generator=generator, device=device)
+        noise = torch.randn(batch, *preset.latent_shape, generator=generator, device=generator.device)
         return vae_loss(module, video, kl_weight=preset.kl_weight, noise=noise[mine])
 
-    def evaluate(ema, step):
-        with torch.no_grad(), autocast(device):
-            decoded = ema.decode(ema.encode(held_out.to(device))).float().cpu()
-        save_strips(torch.cat((held_out[:4], decoded[:4]), -2), out / "samples" / f"vae_{step:06d}.png")
-        return {"psnr": float(psnr(decoded, held_out).mean())}
+    return loss_fn
 
+
+def train_vae(job: Job) -> VideoVAE:
+    """Stage one: the video VAE, on clips drawn as they are used or from a pool of them; returns its EMA."""
+    preset, seed, settings = job.preset, job.options.seed, job.preset.vae_train
+    torch.manual_seed(seed)
+    vae = VideoVAE(preset.vae).to(job.device)
+    if should_compile(settings.steps, job.options.compile):
+        compile_blocks(vae, (ResBlock,))
+    draw = clip_source(preset, seed=seed, device=job.device, ranks=job.ranks)
     stage = Stage(
-        "vae", Stream.VAE, vae, loss_fn, preset.vae_train, evaluate, max(500, preset.vae_train.steps // 20), blocks
+        "vae",
+        Stream.VAE,
+        vae,
+        vae_losses(preset, draw, ranks=job.ranks),
+        settings,
+        watch_vae(held_out_clips(preset, seed=seed), job.options.out, device=job.device),
+        max(500, settings.steps // 20),
+        (ResBlock,),
     )
-    return fit(stage, out, seed=seed, resume=resume, ranks=ranks, deadline=deadline)
-
-
-def save_strips(video, path: Path) -> None:
-    """Every second frame of each clip, left to right, one clip a row."""
-    from sora_edu.media import save_clip
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = torch.cat(list(video.clamp(-1, 1)), -2)  # c f (b h) w
-    save_clip(rows[:, ::2], path.with_suffix(".strip.png"), scale=2)
+    return job.fit(stage)
 
 
 def captioned_losses(
@@ -129,63 +117,38 @@ def captioned_losses(
     return loss_fn
 
 
-def train_dit(
-    preset: Preset,
-    vae: VideoVAE,
-    out: Path,
-    *,
-    seed: int,
-    resume: bool,
-    device: torch.device,
-    compiled: bool,
-    graphs: bool = False,
-    ranks: Ranks = ALONE,
-    deadline: float = math.inf,
-) -> TextToVideo:
-    """Stage two: text encoder and VideoDiT on cached latents, captions dropped at times, images among the videos."""
-    tokenizer = Tokenizer()
-    latents = cache_latents(preset, vae, out, seed=seed, device=device, ranks=ranks)
-    ids = cache_captions(preset, tokenizer, out, seed=seed, ranks=ranks).to(device)
-    torch.manual_seed(seed)
-    model = TextToVideo(preset.dit, preset.text, len(tokenizer)).to(device)
-    sampler = Pipeline(preset, vae, copy.deepcopy(model), tokenizer)
-    long = preset.dit_train.steps >= LONG  # a shorter run proves that everything works, and no more
-    if compiled:
-        compile_blocks(model, TRANSFORMER, mode="reduce-overhead" if graphs else None)
+def recorded_as_graphs(loss_fn: LossFn) -> LossFn:
+    """The same losses, for blocks that are recorded as CUDA graphs."""
 
-    loss_fn = captioned_losses(preset, latents, ids, ranks=ranks)
-
-    def graphed(module, generator):
+    def graphed(module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
         torch.compiler.cudagraph_mark_step_begin()  # what the last step's graphs gave may be overwritten
         return loss_fn(module, generator)
 
-    def evaluate(ema, step):
-        sampler.model.load_state_dict(ema.state_dict())
-        quick = {} if long else {"steps": 2}
-        clips = sampler(list(LOOK_PROMPTS), frames=preset.world.frames, seed=seed, **quick)
-        save_strips(clips, out / "samples" / f"dit_{step:06d}.png")
-        return quick_accuracy(sampler, seed) if long else {}
+    return graphed
 
+
+def train_dit(job: Job, vae: VideoVAE, latents: Latent, ids: Int[Tensor, "n 2 l"]) -> TextToVideo:
+    """Stage two: text encoder and VideoDiT on cached latents, captions dropped at times, images among the videos."""
+    preset, asked, settings = job.preset, job.options, job.preset.dit_train
+    tokenizer = Tokenizer()
+    torch.manual_seed(asked.seed)
+    model = TextToVideo(preset.dit, preset.text, len(tokenizer)).to(job.device)
+    sampler = Pipeline(preset, vae, copy.deepcopy(model), tokenizer)
+    if should_compile(settings.steps, asked.compile):
+        compile_blocks(model, TRANSFORMER, mode="reduce-overhead" if asked.graphs else None)
+    loss_fn = captioned_losses(preset, latents, ids, ranks=job.ranks)
     stage = Stage(
         "dit",
         Stream.DIT,
         model,
-        graphed if graphs else loss_fn,
-        preset.dit_train,
-        evaluate,
-        max(1000, preset.dit_train.steps // 10),
+        recorded_as_graphs(loss_fn) if asked.graphs else loss_fn,
+        settings,
+        watch_transformer(sampler, asked.out, seed=asked.seed, measured=settings.steps >= LONG),
+        max(1000, settings.steps // 10),
         TRANSFORMER,
         data=vae_digest(vae),
     )
-    return fit(stage, out, seed=seed, resume=resume, ranks=ranks, deadline=deadline)
-
-
-def quick_accuracy(sampler: Pipeline, seed: int, n: int = 64) -> dict:
-    """Share of n seen prompts drawn with every attribute right: a rough figure to watch, not a result."""
-    from sora_edu.evaluate import evaluate_pipeline
-
-    result = evaluate_pipeline(sampler, split="seen", n=n, seed=seed, floors=False)
-    return {name: result[name]["value"] for name in ("all", "shape", "colour", "motion")}
+    return job.fit(stage)
 
 
 def choose_preset(
@@ -219,28 +182,36 @@ def train(options: TrainOptions) -> Path:
     Raises InputError where the folder holds a run and ``resume`` is not given, or options do not fit; TrainingError
     where another run uses the folder; Stopped, once the state is saved, after SIGTERM or so many ``minutes``.
     """
-    out, minutes = options.out, options.minutes
-    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    out, seed = options.out, options.seed
+    deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     lengths = {name: getattr(options, name) for name in ("vae_steps", "dit_steps", "clips", "batch", "frames")}
 
-    with started(options.device, sharded=options.fsdp) as (ranks, where):
-        chosen = choose_preset(options.preset, **lengths)
-        compiled = should_compile(chosen.dit_train.steps, options.compile)
-        if options.graphs and (where.type != "cuda" or not compiled):
-            raise InputError(f"--graphs needs cuda and {LONG} steps or more, not {where}; leave it out")
-        for config in (chosen.vae_train, chosen.dit_train):
-            ranks.rows(config.batch)  # a batch that cannot be shared is refused now, not after the first stage
-        more = dict(seed=options.seed, resume=options.resume, device=where, ranks=ranks, deadline=deadline)
+    with started(options.device, sharded=options.fsdp) as (ranks, device):
+        preset = choose_preset(options.preset, **lengths)
+        job = Job(options=options, preset=preset, ranks=ranks, device=device, deadline=deadline)
+        check_job(job)
         run = RunFolder(out, writes=ranks.first)
-        with run.claimed(resume=options.resume, needed=written(chosen)):
-            check_run(run, options, chosen)
+        with run.claimed(resume=options.resume, needed=written(preset)):
+            check_run(run, options, preset)
             ranks.wait()  # for the first to have refused or claimed the folder
-            vae = train_vae(chosen, out, compiled=should_compile(chosen.vae_train.steps, options.compile), **more)
-            model = train_dit(chosen, vae, out, compiled=compiled, graphs=options.graphs, **more)
+            vae = train_vae(job)
+            latents = cache_latents(preset, vae, out, seed=seed, device=device, ranks=ranks)
+            ids = cache_captions(preset, Tokenizer(), out, seed=seed, ranks=ranks).to(device)
+            model = train_dit(job, vae, latents, ids)
             if ranks.first:
-                export(chosen, vae, model, out / "model.safetensors")
+                export(preset, vae, model, out / "model.safetensors")
             ranks.wait()
     return out / "model.safetensors"
+
+
+def check_job(job: Job) -> None:
+    """InputError where something would fail only after the first stage."""
+    if job.options.graphs:
+        compiled = job.device.type == "cuda" and should_compile(job.preset.dit_train.steps, job.options.compile)
+        if not compiled:
+            raise InputError(f"--graphs needs cuda and {LONG} steps or more, not {job.device}; leave it out")
+    for config in (job.preset.vae_train, job.preset.dit_train):
+        job.ranks.rows(config.batch)  # refuses a batch that cannot be shared
 
 
 def check_run(run: RunFolder, options: TrainOptions, preset: Preset) -> None:

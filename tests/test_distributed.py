@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from sora_edu import cached, checkpoint, cli, compute, config, recipe, run_folder, training
+from sora_edu import cached, checkpoint, cli, compute, config, recipe, run_folder, training, watching
 from sora_edu.checkpoint import load_tensors
 from sora_edu.compute import choose_device
 from sora_edu.config import DiTConfig, TextConfig, TrainConfig, VAEConfig
@@ -159,7 +159,7 @@ def forbid_writing() -> None:
         raise AssertionError("a rank other than the first writes")
 
     run_folder.open = refuse  # it opens for appending only
-    for module in (run_folder, checkpoint, cached, recipe):
+    for module in (run_folder, checkpoint, cached, watching, recipe):
         for name in ("locked", "save_tensors", "write_atomically", "save_strips", "export"):
             if hasattr(module, name):
                 setattr(module, name, refuse)
@@ -276,7 +276,7 @@ MINI = replace(
 @pytest.fixture
 def mini(monkeypatch):
     monkeypatch.setitem(config.PRESETS, "mini", MINI)
-    monkeypatch.setattr(recipe, "quick_accuracy", lambda sampler, seed: {"all": 0.0})
+    monkeypatch.setattr(watching, "quick_accuracy", lambda sampler, seed: {"all": 0.0})
 
 
 def command(out: Path, *options: str, plant=lambda rank: None):
@@ -385,7 +385,7 @@ def test_torchrun_starts_it(tmp_path):
         "import torch, test_distributed as t\n"
         "torch.set_num_threads(1)\n"
         "t.config.PRESETS['mini'] = t.MINI\n"
-        "t.recipe.quick_accuracy = lambda sampler, seed: {'all': 0.0}\n"
+        "t.watching.quick_accuracy = lambda sampler, seed: {'all': 0.0}\n"
         "t.cli.main()\n"
     )
     out = tmp_path / "run"

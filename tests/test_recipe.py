@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sora_edu import cached, config, recipe, training
+from sora_edu import cached, config, recipe, training, watching
 from sora_edu.checkpoint import load_tensors
 from sora_edu.config import COMPACT, DiTConfig, TextConfig, VAEConfig
 from sora_edu.dit import TextToVideo
@@ -37,14 +37,14 @@ def train(preset, out, **options):
 @pytest.fixture(autouse=True)
 def mini(monkeypatch):
     monkeypatch.setitem(config.PRESETS, "mini", MINI)
-    monkeypatch.setattr(recipe, "quick_accuracy", lambda sampler, seed: {"all": 0.0})
+    monkeypatch.setattr(watching, "quick_accuracy", lambda sampler, seed: {"all": 0.0})
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(config.PRESETS, "mini", MINI)
-        patch.setattr(recipe, "quick_accuracy", lambda sampler, seed: {"all": 0.0})
+        patch.setattr(watching, "quick_accuracy", lambda sampler, seed: {"all": 0.0})
         return train("mini", tmp_path_factory.mktemp("run") / "a")
 
 
@@ -104,8 +104,7 @@ def test_trained_in_pieces_of_a_given_time_is_bit_exact(run, tmp_path):
 def test_a_pool_of_clips_and_weights_in_bf16(monkeypatch, tmp_path):
     preset = replace(MINI, pool=1000, half=True)
     monkeypatch.setitem(config.PRESETS, "gpu", preset)
-    monkeypatch.setattr(recipe, "sample_state", once_a_shard := Counted(recipe.sample_state))
-    monkeypatch.setattr(cached, "sample_state", once_a_shard)
+    monkeypatch.setattr(cached, "sample_state", once_a_shard := Counted(cached.sample_state))
     path = train("gpu", tmp_path / "a")
     assert once_a_shard.calls == 4  # the held-out clips, the pool, latents and captions: no step draws any
     tensors = load_tensors(path)[0]

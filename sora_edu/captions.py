@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 
 from sora_edu.errors import InputError, PromptError
-from sora_edu.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
-from sora_edu.world import State
+from sora_edu.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES, check_name
+from sora_edu.world import State, check_state
 
 STYLES = ("short", "full")
 
@@ -115,21 +115,29 @@ class Parsed:
 
 
 def described(state: State, *, style: str = "short") -> list[Parsed]:
-    """Say what a caption of the style mentions: ``full`` adds sizes, backgrounds and directions; both name a pan."""
+    """Say what a caption of the style mentions: ``full`` adds sizes, backgrounds and directions; both name a pan.
+
+    Raises InputError for an unknown style, and for a state whose objects lack an attribute (see ``check_state``).
+    """
     if style not in STYLES:
         raise InputError(f"style={style!r} is unknown; use short or full")
-    full, meanings = style == "full", []
+    check_state(state, "colour", "size", "motion")
+    full = style == "full"
+    meanings = []
     fields = (state.scene, state.background, state.pan, state.shape, state.colour, state.size, state.motion)
     for scene, ground, pan, *attributes in zip(*(field.tolist() for field in fields), strict=True):
-        scene, things = SCENES[scene], []
+        scene = SCENES[scene]
+        things = []
         for k, (shape, colour, size, motion) in enumerate(zip(*attributes, strict=True)):
             if shape < 0:
                 continue
             # Who is hit just waits, and the short form does not say from which side the other object comes.
             moves = scene in ("single", "pair") or (full and k == 0)
-            size_name, motion_name = SIZES[size] if full else None, MOTIONS[motion] if moves else None
-            things.append(Thing(SHAPES[shape], COLOURS[colour], size_name, motion_name))
-        meanings.append(Parsed(scene, BACKGROUNDS[ground] if full else None, (pan > 0) - (pan < 0), tuple(things)))
+            thing = Thing(SHAPES[shape], COLOURS[colour])
+            thing = thing._replace(size=SIZES[size]) if full else thing
+            things.append(thing._replace(motion=MOTIONS[motion]) if moves else thing)
+        background = BACKGROUNDS[ground] if full else None
+        meanings.append(Parsed(scene, background, (pan > 0) - (pan < 0), tuple(things)))
     return meanings
 
 
@@ -139,7 +147,14 @@ def canonical(wordings: tuple[str, ...]) -> str:
 
 
 def write(meaning: Parsed, choose: Callable[[tuple[str, ...]], str] = canonical) -> str:
-    """Word a meaning; ``choose`` picks one of each list of wordings. Each object needs a shape."""
+    """Word a meaning; ``choose`` picks one of each list of wordings.
+
+    Each object needs a shape, and ``pair`` and ``collides`` need two objects: InputError says what is missing.
+    """
+    check_name(meaning.scene, SCENES)
+    needed = 2 if meaning.scene in ("pair", "collides") else 1
+    if len(meaning.objects) != needed:
+        raise InputError(f"scene={meaning.scene!r} needs {needed} objects to be worded, but has {len(meaning.objects)}")
     names = [_noun(thing, choose) for thing in meaning.objects]
     moves = [choose(MOTION_WORDS[thing.motion]) if thing.motion else "" for thing in meaning.objects]
     clauses = [f"{name} {move}".strip() for name, move in zip(names, moves, strict=True)]
@@ -152,14 +167,18 @@ def write(meaning: Parsed, choose: Callable[[tuple[str, ...]], str] = canonical)
         text = choose(COLLIDE_FORMS).format(first=first, second=names[1])
     else:
         text = f"{clauses[0]} behind a bar" if moves[0] else f"{names[0]} {choose(BEHIND_WORDS)}"
-    if meaning.background:
+    if meaning.background is not None:
+        check_name(meaning.background, BACKGROUNDS)
         text = choose(GROUND_FORMS).format(what=text, ground=meaning.background)
     if meaning.pan:
         text = choose(PAN_FORMS).format(what=text, side="right" if meaning.pan > 0 else "left")
     return text
 
 
-def _noun(thing: Thing, choose: Callable) -> str:
+def _noun(thing: Thing, choose: Callable[[tuple[str, ...]], str]) -> str:
+    for value, names in zip(thing, (SHAPES, COLOURS, SIZES, MOTIONS), strict=True):
+        if value is not None or names is SHAPES:
+            check_name(value, names)
     size = choose(SIZE_WORDS[thing.size]) if thing.size else ""
     colour = choose(COLOUR_WORDS[thing.colour]) if thing.colour else ""
     phrase = " ".join(part for part in (size, colour, choose(SHAPE_WORDS[thing.shape])) if part)
@@ -184,7 +203,9 @@ def _chooser(uniforms: list[float]) -> Callable[[tuple[str, ...]], str]:
 
     def choose(wordings):
         u = next(numbers)
-        return wordings[0] if u < 0.5 or len(wordings) == 1 else wordings[1 + int((2 * u - 1) * (len(wordings) - 1))]
+        if u < 0.5 or len(wordings) == 1:
+            return wordings[0]
+        return wordings[1 + int((2 * u - 1) * (len(wordings) - 1))]
 
     return choose
 
@@ -201,10 +222,6 @@ def prompt_for(
 
     Raises InputError naming the known words where a name is unknown.
     """
-    pairs = ((shape, SHAPES), (colour, COLOURS), (motion, MOTIONS), (size, SIZES), (background, BACKGROUNDS))
-    for value, names in pairs:
-        if value not in names and (value is not None or names is SHAPES):
-            raise InputError(f"{value!r} is not in this world; use one of {', '.join(names)}")
     return write(Parsed("single", background, pan, (Thing(shape, colour, size, motion),)))
 
 
@@ -264,8 +281,11 @@ def _phrases() -> dict[tuple[str, ...], tuple[str, str | int | None]]:
 def _tags(text: str) -> list[tuple[str, str | int | None]]:
     """Read phrases from left to right, the longest first; words of no phrase are skipped."""
     phrases = _phrases()
-    known, longest = {word for phrase in phrases for word in phrase}, max(map(len, phrases))
-    found, tokens, i = [], [word for word in split_words(text) if word in known], 0
+    known = {word for phrase in phrases for word in phrase}
+    longest = max(map(len, phrases))
+    tokens = [word for word in split_words(text) if word in known]
+    found = []
+    i = 0
     while i < len(tokens):
         for n in range(longest, 0, -1):
             if (tag := phrases.get(tuple(tokens[i : i + n]))) and i + n <= len(tokens):
@@ -281,8 +301,10 @@ def parse_caption(text: str) -> Parsed:
     Colours and sizes belong to the shape that follows, a motion to the shape before it in the same clause, and what
     then remains to the last object: "a falling red ball", "a ball that is red and falls" are the same. Time is linear.
     """
-    things, scene, background, pan = [], None, None, 0
-    waiting, open_clause = {}, False
+    things: list[dict[str, str]] = []
+    once = {}  # scene, background and pan: what is said first counts
+    waiting = {}  # attributes whose object has not come yet
+    open_clause = False  # whether a motion would belong to the object before it
 
     def give_rest():
         if things:
@@ -291,7 +313,8 @@ def parse_caption(text: str) -> Parsed:
     for kind, value in _tags(text):
         if kind == "shape":
             things.append({"shape": value, **waiting})
-            waiting, open_clause = {}, True
+            waiting = {}
+            open_clause = True
         elif kind == "motion" and open_clause:
             things[-1].setdefault("motion", value)
         elif kind in ("colour", "size", "motion"):
@@ -299,14 +322,10 @@ def parse_caption(text: str) -> Parsed:
         elif kind == "and":
             give_rest()
             open_clause = False
-        elif kind == "scene":
-            scene = scene or value
-        elif kind == "background":
-            background = background or value
-        elif kind == "pan":
-            pan = pan or value
+        elif kind in ("scene", "background", "pan"):
+            once.setdefault(kind, value)
     give_rest()
     if waiting and not things:
         things.append(waiting)
-    scene = scene or ("pair" if len(things) > 1 else "single")
-    return Parsed(scene, background, pan, tuple(Thing(**thing) for thing in things))
+    once.setdefault("scene", "pair" if len(things) > 1 else "single")
+    return Parsed(**once, objects=tuple(Thing(**thing) for thing in things))

@@ -33,7 +33,8 @@ def laws(frames: int) -> dict[str, Float[Tensor, "m n p"]]:
     Time runs from 0 to 1 over the clip. The first two coefficients are the place, the others the law's own.
     """
     t = torch.linspace(0, 1, frames, dtype=torch.float64)
-    one, zero = torch.ones_like(t), torch.zeros_like(t)
+    one = torch.ones_like(t)
+    zero = torch.zeros_like(t)
     place = ((one, zero), (zero, one))
 
     def bounce(hit):  # g t^2 / 2 down to the impact, then a rise at e times the speed: linear in g and e g
@@ -42,7 +43,8 @@ def laws(frames: int) -> dict[str, Float[Tensor, "m n p"]]:
         return _columns(*place, (zero, fall), (zero, -hit * after))
 
     def orbit(turns):
-        cos, sin = (2 * math.pi * turns * t).cos(), (2 * math.pi * turns * t).sin()
+        cos = (2 * math.pi * turns * t).cos()
+        sin = (2 * math.pi * turns * t).sin()
         return _columns(*place, (cos, sin), (-sin, cos))
 
     bends = torch.linspace(0.3, 0.7, 21).tolist()
@@ -102,7 +104,8 @@ def fit_motion(
     seen = visible.double()
     weight = torch.cat((seen, seen), 1)
     count = weight.sum(1).clamp(min=1)
-    score, error, path, motion, drift = [], [], [], [], torch.zeros(b, device=centre.device)
+    score, error, path, motion = [], [], [], []  # of each law
+    drift = torch.zeros(b, device=centre.device)
     for name, design in laws(f).items():
         own, fitted, squares = least_squares(design.to(centre.device), target, weight)
         fitted = fitted.view(b, 2, f).transpose(1, 2)
@@ -117,7 +120,8 @@ def fit_motion(
         path.append(fitted)
         motion.append(index)
     score, error, path, motion = (torch.stack(x, 1) for x in (score, error, path, motion))
-    best, rows = score.argmin(1), torch.arange(b, device=centre.device)
+    best = score.argmin(1)
+    rows = torch.arange(b, device=centre.device)
     rivals = torch.where(motion == UNCLEAR, torch.inf, score).topk(2, dim=1, largest=False).values
     beaten = rivals[:, 1] - rivals[:, 0] > MARGIN
     error, path, motion = error[rows, best], path[rows, best], motion[rows, best]
@@ -145,10 +149,11 @@ def _meaning(name: str, own: Float[Tensor, "b p"], travel: Float[Tensor, "b"]) -
     elif name == "falls":
         allowed &= own[:, 2] > 0
     elif name == "bounces":  # a rebound keeps some of the speed, and makes none
-        kept = own[:, 3] / own[:, 2].clamp(min=1e-6)
-        allowed &= (own[:, 2] > 0) & (kept > 0.4) & (kept < 1.3)
+        rebound = own[:, 3] / own[:, 2].clamp(min=1e-6)
+        allowed &= (own[:, 2] > 0) & (rebound > 0.4) & (rebound < 1.3)
     elif name.startswith("bent"):
-        before, after = own[:, 2], own[:, 3] * own[:, 2].sign()
+        before = own[:, 2]
+        after = own[:, 3] * before.sign()
         stops = (after < 0.25 * before.abs()) & (before.abs() > LEAST_TRAVEL)
         starts = (before.abs() < 0.25 * after.abs()) & (name == "bent sideways")  # upright, a fall looks like that
         allowed &= stops | starts
@@ -172,7 +177,8 @@ def fit_collision(
     """
     b, _, f, _ = centre.shape
     t = torch.linspace(0, 1, f, dtype=torch.float64, device=centre.device)
-    one, zero = torch.ones_like(t), torch.zeros_like(t)
+    one = torch.ones_like(t)
+    zero = torch.zeros_like(t)
     designs = [
         _columns(  # x_1, y_1, x_2, y_2
             (one, zero, zero, zero),

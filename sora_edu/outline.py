@@ -24,7 +24,9 @@ AREA = {
 def measure(alpha: Float[Tensor, "n f h w"]) -> tuple[Float[Tensor, "n f 2"], Float[Tensor, "n f"]]:
     """Centre of mass (x, y in pixels) and area (square pixels) of the coverage in each frame."""
     area = alpha.sum((2, 3))
-    x, y = (torch.arange(size, device=alpha.device) + 0.5 for size in (alpha.shape[3], alpha.shape[2]))
+    h, w = alpha.shape[2:]
+    x = torch.arange(w, device=alpha.device) + 0.5
+    y = torch.arange(h, device=alpha.device) + 0.5
     moment = torch.stack((alpha.sum(2) @ x, alpha.sum(3) @ y), -1)
     return moment / area.clamp(min=1e-6)[..., None], area
 
@@ -62,7 +64,11 @@ def read_size(start: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
 
 
 def behind_bar(
-    alpha: Float[Tensor, "n f h w"], columns: Bool[Tensor, "n w"], shape: Int[Tensor, "n"], y: Tensor, radius: Tensor
+    alpha: Float[Tensor, "n f h w"],
+    columns: Bool[Tensor, "n w"],
+    shape: Int[Tensor, "n"],
+    y: Float[Tensor, "n"],
+    radius: Float[Tensor, "n"],
 ) -> tuple[Float[Tensor, "n f"], Float[Tensor, "n f"]]:
     """Where an object is that a bar hides in part: slide its shape along x, keep the place whose rest in sight fits.
 

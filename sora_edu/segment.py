@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sora_edu.errors import InputError, shown
 from sora_edu.motions import NOTHING, UNCLEAR
 from sora_edu.paths import pixels_per_unit, tick_times
 from sora_edu.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_DEPTH, STRIPE_PERIOD
@@ -31,7 +32,12 @@ class Segments:
 
 
 def segment(video: Float[Tensor, "b 3 f h w"], objects: int) -> Segments:
-    """Take away the ground, the bar and the stripes, and tell the objects apart by their colours."""
+    """Take away the ground, the bar and the stripes, and tell the objects apart by their colours.
+
+    Raises InputError for other counts of objects than 1 and 2.
+    """
+    if objects not in (1, 2):
+        raise InputError(f"objects={shown(objects)}: this tracker tells one object or two apart; use 1 or 2")
     ground, plain = read_ground(video)
     columns = read_bar(video)
     free = ~columns[:, None, None, None]
@@ -57,7 +63,7 @@ def read_ground(video: Float[Tensor, "b 3 f h w"]) -> tuple[Float[Tensor, "b 3"]
 
 
 def read_bar(video: Float[Tensor, "b 3 f h w"]) -> Bool[Tensor, "b w"]:
-    """The columns in which a bar stands from top to bottom through the whole clip, with a column to each side."""
+    """The columns that a bar fills from top to bottom through the whole clip, with a column to each side."""
     bar = torch.tensor(BAR_RGB, device=video.device) * 2 - 1
     near = (video - bar[:, None, None, None]).norm(dim=1) < 0.4
     column = near.float().mean((1, 2)) > 0.8
@@ -81,9 +87,8 @@ def read_pan(
     count = clear.float().sum(2)  # b f w
     total = (difference.mean(1) * clear).sum(2)
     normal = torch.einsum("bfw,wi,wj->bfij", count, wave, wave) + 1e-3 * torch.eye(3, device=x.device)
-    level, sine, cosine = torch.linalg.solve(normal, torch.einsum("bfw,wi->bfi", total, wave)[..., None])[
-        ..., 0
-    ].unbind(-1)
+    right = torch.einsum("bfw,wi->bfi", total, wave)
+    level, sine, cosine = torch.linalg.solve(normal, right[..., None])[..., 0].unbind(-1)
     speeds = torch.linspace(-1, 1, 201, device=x.device) if f > 1 else torch.zeros(1, device=x.device)
     turned = torch.complex(sine, cosine) @ torch.exp(-1j * k * ticks[:, None] * speeds) / f  # b speeds
     strength, best = turned.abs().max(1)
@@ -106,28 +111,33 @@ def name_colours(
     length = towards.norm(dim=2)
     along = torch.einsum("bkc,bcfhw->bkfhw", towards / length[..., None], difference)
     label = torch.where(core, along.argmax(1), -1)
-    votes = (
-        torch.stack([(label == c).flatten(1).sum(1) for c in range(len(COLOURS))], 1) / core.shape[1]
-    )  # pixels a frame
+    votes = torch.stack([(label == c).flatten(1).sum(1) for c in range(len(COLOURS))], 1) / core.shape[1]  # a frame
     count, colour = votes.topk(objects, dim=1)
-    present = (
-        count >= torch.cat((torch.full_like(count[:, :1], 1.5), (0.05 * count[:, :1]).clamp(min=4.0)), 1)[:, :objects]
-    )
-    paint = []
-    for k in range(objects):  # the mean of the pixels that reach farthest in their colour's direction
-        own = along.gather(1, colour[:, k, None, None, None, None].expand(-1, 1, *along.shape[2:]))[:, 0]
-        own = torch.where(label == colour[:, k, None, None, None], own, 0.0).flatten(1)
-        top = own.topk(min(own.shape[1], 8 * core.shape[1]), dim=1)
-        pixels = difference.flatten(2).gather(2, top.indices[:, None].expand(-1, 3, -1))
-        weight = (top.values > 0.8 * top.values[:, :1]).float()[:, None]
-        paint.append((pixels * weight).sum(2) / weight.sum(2).clamp(min=1))
-    paint = torch.stack(paint, 1)
+    second = (0.05 * count[:, :1]).clamp(min=4.0)  # a few stray pixels beside a large object are no object
+    least = torch.cat((torch.full_like(second, 1.5), second), 1)[:, :objects]
+    present = count >= least
+    paint = torch.stack([strongest(difference, along, label, colour[:, k]) for k in range(objects)], 1)
     target = towards.gather(1, colour[..., None].expand(-1, -1, 3))
     share = (paint * target).sum(2) / target.square().sum(2)
     stray = (paint - share[..., None] * target).norm(dim=2)
     known = (stray < 0.35) & (share > 0.6) & (share < 1.25)
     paint = torch.where(known[..., None], target, paint) * present[..., None]
     return torch.where(present, torch.where(known, colour, UNCLEAR), NOTHING), paint
+
+
+def strongest(
+    difference: Float[Tensor, "b 3 f h w"],
+    along: Float[Tensor, "b colours f h w"],
+    label: Int[Tensor, "b f h w"],
+    colour: Int[Tensor, "b"],
+) -> Float[Tensor, "b 3"]:
+    """The mean of the pixels of a colour that reach farthest in its direction: those that the object covers wholly."""
+    own = along.gather(1, colour[:, None, None, None, None].expand(-1, 1, *along.shape[2:]))[:, 0]
+    own = torch.where(label == colour[:, None, None, None], own, 0.0).flatten(1)
+    top = own.topk(min(own.shape[1], 8 * label.shape[1]), dim=1)
+    pixels = difference.flatten(2).gather(2, top.indices[:, None].expand(-1, 3, -1))
+    weight = (top.values > 0.8 * top.values[:, :1]).float()[:, None]
+    return (pixels * weight).sum(2) / weight.sum(2).clamp(min=1)
 
 
 def unmix(difference: Float[Tensor, "b 3 f h w"], paint: Float[Tensor, "b k 3"]) -> Float[Tensor, "b k f h w"]:

@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sora_edu.errors import InputError
+from sora_edu.errors import InputError, shown
 from sora_edu.motions import NOTHING, UNCLEAR, fit_collision, fit_motion, growth
 from sora_edu.outline import AREA, behind_bar, measure, read_shape, read_size
 from sora_edu.paths import TICKS, pixels_per_unit, tick_times
 from sora_edu.segment import segment
+from sora_edu.shapes import is_whole
 from sora_edu.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES
 
 BATCH = 64  # clips read at a time
@@ -25,7 +26,7 @@ BATCH = 64  # clips read at a time
 class Track:
     """What was read from a batch of clips. Indices are as in ``State``, or NOTHING, or UNCLEAR; lengths are in units.
 
-    The objects stand from left to right, but in a collision the one that hits comes first, as in ``State``.
+    The objects are listed from left to right, but in a collision the one that hits comes first, as in ``State``.
     """
 
     scene: Int[Tensor, "b"]
@@ -81,7 +82,7 @@ def velocity_error(tracked: Track) -> Float[Tensor, "b"]:
 
 def _check(video: Tensor, objects: int):
     if objects not in (1, 2):
-        raise InputError(f"objects={objects!r}: this tracker tells one object or two apart; use 1 or 2")
+        raise InputError(f"objects={shown(objects)}: this tracker tells one object or two apart; use 1 or 2")
     if not video.is_floating_point():
         raise InputError(
             f"the clips are {video.dtype}; give a tensor of floats in [-1, 1], such as x.float() / 127.5 - 1"
@@ -222,7 +223,12 @@ def _forget_unclear(read: Track, plain: Bool[Tensor, "b"]) -> Track:
 
 
 def describe(tracked: Track, i: int) -> str:
-    """One clip in words: "a red circle falls", "nothing there", "unclear"; what is unclear stands in brackets."""
+    """One clip in words: "a red circle falls", "nothing there", "unclear"; what is unclear is in brackets.
+
+    Raises InputError where there is no clip ``i``.
+    """
+    if not is_whole(i, -len(tracked), len(tracked) - 1):
+        raise InputError(f"i={shown(i)} is none of {len(tracked)} clips; count from 0")
     scene = int(tracked.scene[i])
     objects = [k for k in range(tracked.shape.shape[1]) if tracked.colour[i, k] != NOTHING]
     if scene == UNCLEAR or (len(objects) == 1 and tracked.shape[i, 0] == tracked.motion[i, 0] == UNCLEAR):

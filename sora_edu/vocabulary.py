@@ -1,6 +1,6 @@
 """What the toy world is made of, by name; every index elsewhere points into these tuples (lesson 01)."""
 
-from sora_edu.errors import InputError
+from sora_edu.errors import InputError, shown
 
 SHAPES = ("circle", "square", "triangle", "star", "ring")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "orange", "white")
@@ -30,5 +30,5 @@ HELD_OUT_COLOUR_MOTION = (
 def check_name(value: object, names: tuple[str, ...]) -> int:
     """The index of a name, or an InputError that lists the known ones."""
     if not isinstance(value, str) or value not in names:
-        raise InputError(f"{value!r} is not in this world; use one of {', '.join(names)}")
+        raise InputError(f"{shown(value)} is not in this world; use one of {', '.join(names)}")
     return names.index(value)

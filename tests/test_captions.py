@@ -1,5 +1,7 @@
 """Captions say exactly what their style promises, in words that can be read back."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ from sora_edu.captions import (
     write,
 )
 from sora_edu.config import WorldConfig
-from sora_edu.errors import InputError
+from sora_edu.errors import InputError, PromptError
 from sora_edu.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 from sora_edu.world import cat_states, make_state, sample_state
 
@@ -151,3 +153,35 @@ def test_unknown_names_and_styles_are_refused_with_the_known_ones(state):
         prompt_for("star", "pink", "falls")
     with pytest.raises(InputError, match="style='long' is unknown; use short or full"):
         caption(state, style="long")
+
+
+@pytest.mark.parametrize(
+    ("meaning", "message"),
+    [
+        (Parsed(), "scene='single' needs 1 objects to be worded, but has 0"),
+        (the("star", scene="pair"), "scene='pair' needs 2 objects to be worded, but has 1"),
+        (the(None, "red"), "None is not in this world; use one of circle"),
+        (the("star", "pink"), "'pink' is not in this world; use one of red"),
+        (the("star", motion="runs"), "'runs' is not in this world; use one of still"),
+        (the("star", background="white"), "'white' is not in this world; use one of black"),
+        (the("star", scene="crowd"), "'crowd' is not in this world; use one of single"),
+    ],
+)
+def test_a_meaning_that_cannot_be_worded_is_refused(meaning, message):
+    with pytest.raises(InputError, match=message):
+        write(meaning)
+
+
+def test_a_state_without_attributes_has_no_caption(state):
+    with pytest.raises(InputError, match="state.motion is -1 for an object that is there"):
+        caption(replace(state, motion=torch.full_like(state.motion, -1)))
+
+
+def test_what_is_said_first_of_scene_ground_and_camera_counts():
+    said = parse_caption("a star hits a ring behind a bar on a navy background, the camera pans left and pans right")
+    assert (said.scene, said.background, said.pan) == ("collides", "navy", -1)
+
+
+def test_only_text_is_read(as_a_user):
+    with pytest.raises(PromptError, match='a prompt is text, but got NoneType; try "a red circle falls"'):
+        parse_caption(None)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from sora_edu.config import WorldConfig
+from sora_edu.errors import InputError
 from sora_edu.paths import EXTENT
-from sora_edu.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_PERIOD, render
+from sora_edu.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_PERIOD, coverage, render
 from sora_edu.vocabulary import BACKGROUNDS, COLOURS, SCENES, SHAPES
 from sora_edu.world import State, make_state, sample_state
 
@@ -168,3 +169,22 @@ def test_motions_look_as_they_are_called():
         cover = covered(render(state), state)[0, [0, -1]]
         along = cover.sum(1 if axis == 0 else 2) @ torch.arange(32.0) / cover.sum((1, 2))
         assert sign * (along[1] - along[0]) > 2, motion
+
+
+def test_a_shape_that_the_world_lacks_is_refused():
+    x = torch.zeros(1, 1, 1, 4)
+    with pytest.raises(InputError, match="'hexagon' is not in this world; use one of circle, square"):
+        coverage("hexagon", x, x.mT, torch.ones(1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(("name", "index"), [("shape", 5), ("colour", 8), ("background", -1)])
+def test_a_state_that_names_nothing_is_not_drawn(name, index):
+    state = make_state()
+    with pytest.raises(InputError, match=f"state.{name} reaches from .*{index}, but its indices go from"):
+        render(replace(state, **{name: torch.full_like(getattr(state, name), index)}))
+
+
+def test_an_object_without_a_colour_is_not_drawn():
+    state = make_state()
+    with pytest.raises(InputError, match="state.colour is -1 for an object that is there"):
+        render(replace(state, colour=torch.full_like(state.colour, -1)))

@@ -12,6 +12,7 @@ from sora_edu.errors import InputError
 from sora_edu.motions import fit_collision, read_motion
 from sora_edu.outline import AREA, draw
 from sora_edu.render import COLOUR_RGB, render
+from sora_edu.segment import segment
 from sora_edu.track import NOTHING, UNCLEAR, describe, track, velocity_error
 from sora_edu.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES
 from sora_edu.world import make_state, sample_state
@@ -297,3 +298,16 @@ def test_unreadable_input_raises_input_error(video, message):
 def test_three_objects_cannot_be_asked_for():
     with pytest.raises(InputError, match="use 1 or 2"):
         track(torch.zeros(1, 3, 17, 32, 32), objects=3)
+
+
+@pytest.mark.parametrize("i", [2, -3, 0.0, True])
+def test_a_clip_that_is_not_there_is_not_described(i, as_a_user):
+    tracked = track(render(sample_state(2, generator=torch.Generator().manual_seed(0))))
+    with pytest.raises(InputError, match=f"i={i} is none of 2 clips; count from 0"):
+        describe(tracked, i)
+
+
+@pytest.mark.parametrize("objects", [0, 3, "2"])
+def test_a_clip_is_cut_into_one_object_or_two(objects, as_a_user):
+    with pytest.raises(InputError, match="this tracker tells one object or two apart; use 1 or 2"):
+        segment(torch.zeros(1, 3, 5, 32, 32), objects)

@@ -3,6 +3,10 @@
 AdamW scales every number by its own history. Muon (Jordan 2024; Liu et al. 2502.16982) looks at a matrix as a whole:
 it replaces the averaged gradient by the nearest matrix whose singular values are all about 1, so that rare directions
 learn as fast as common ones. Embeddings, norms and the first and last layers are not maps between hidden states.
+
+States are packed and unpacked by hand. torch.distributed.checkpoint.state_dict was tried on two processes under FSDP2
+with Muon: it kept Muon's averages whole, but the step after loading was not the same bit for bit; and its names, by
+parameter in place of by number, are not those of the runs that were begun before.
 """
 
 import torch
@@ -41,7 +45,7 @@ def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.
     optimisers.append(torch.optim.AdamW(rest, lr=config.lr, betas=betas, weight_decay=decay, fused=True))
     for optimiser in optimisers:
         for group in optimiser.param_groups:
-            group["peak"] = group["lr"]
+            group["initial_lr"] = group["lr"]  # the peak, by the name that schedules look for
     return optimisers
 
 
@@ -56,13 +60,6 @@ def gather_gradients(muon: torch.optim.Optimizer, *_) -> None:
                 from torch.distributed.tensor import Replicate
 
                 matrix.grad = matrix.grad.redistribute(placements=[Replicate()])
-
-
-def set_rates(optimisers: list[torch.optim.Optimizer], share: float) -> None:
-    """Set every rate to this share of its peak."""
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = share * group["peak"]
 
 
 def pack_optimisers(optimisers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -10,10 +10,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from sora_edu.compute import autocast, out_of_memory
@@ -21,7 +23,7 @@ from sora_edu.config import TrainConfig
 from sora_edu.distributed import ALONE, Losses, Ranks, full, local, shard, spread, whole
 from sora_edu.errors import CheckpointError, InputError, TrainingError
 from sora_edu.interrupt import Interrupt
-from sora_edu.optimiser import make_optimisers, pack_optimisers, set_rates, unpack_optimisers
+from sora_edu.optimiser import make_optimisers, pack_optimisers, unpack_optimisers
 from sora_edu.run_folder import RunFolder
 from sora_edu.seeds import step_generator
 
@@ -127,11 +129,12 @@ class TrainState:
         self.optimisers = make_optimisers(self.module, stage.config)
         if saved:
             unpack_optimisers(tensors, self.optimisers)
+        factor = partial(lr_factor, config=stage.config)
+        self.schedules = [LambdaLR(optimiser, factor, last_epoch=self.done - 1) for optimiser in self.optimisers]
 
     def step(self) -> dict[str, float] | None:
         """Train one step. Returns losses and gradient norm, means over the ranks; None where nobody looks at them."""
         started, config = time.perf_counter(), self.stage.config
-        set_rates(self.optimisers, lr_factor(self.done, config))
         scalars = self.backward(step_generator(self.seed, self.stage.stream, self.done, self.device))
         metrics = self.ranks.mean(scalars) if self.synced else None
         if metrics:
@@ -143,6 +146,8 @@ class TrainState:
         if self.bad > BAD_STEPS:
             message = f"not finite for {self.bad} steps up to {self.done}; lower lr={config.lr:g}"
             raise TrainingError(f"{self.stage.name}: loss or gradient {message}")
+        for schedule in self.schedules:
+            schedule.step()
         self.done += 1
         self.seconds += time.perf_counter() - started
         return metrics

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from sora_edu import checkpoint
+from sora_edu import files
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.errors import CheckpointError, InputError, TrainingError
 from sora_edu.run_folder import RunFolder, check_disk, locked, read_metrics
@@ -125,7 +125,7 @@ def test_a_kill_while_metrics_are_written_again_loses_none(tmp_path, monkeypatch
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint.os, "replace", killed)  # the last moment at which the old file is there
+    monkeypatch.setattr(files.os, "replace", killed)  # the last moment at which the old file is there
     with pytest.raises(KeyboardInterrupt):
         run.drop_metrics("toy", after=1)
     assert [line["step"] for line in read_metrics(path)] == [1, 2, 3]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sora_edu import checkpoint, training
+from sora_edu import files, training
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TrainConfig
 from sora_edu.errors import CheckpointError, InputError, Stopped, TrainingError
@@ -92,7 +92,7 @@ def in_a_step(folder) -> None:
 
 def in_the_first_write(folder) -> None:
     """Of a state, or of the metrics where a resumed run drops lines: at the rename, which makes the new file count."""
-    checkpoint.os.replace = kill
+    files.os.replace = kill
     fit(stage(), folder, resume=True)
 
 
@@ -107,7 +107,7 @@ def test_kill_9_at_its_worst_moments_and_resume_is_bit_exact(whole, tmp_path, de
                 os._exit(0)
         status = os.waitpid(child, 0)[1]
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        assert bool(list(tmp_path.glob("*.part"))) == (death is in_the_first_write)
+        assert bool(list(tmp_path.glob(".*.tmp"))) == (death is in_the_first_write)
     fit(stage(), tmp_path, resume=True)
     assert equal(newest(tmp_path), newest(whole)) and losses_of(tmp_path) == losses_of(whole)
 

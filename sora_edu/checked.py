@@ -148,7 +148,9 @@ def array(hint: type[AbstractArray], where: str) -> Check:
                 if type(axis) is str:
                     sizes[axis] = size, name
                 elif (needed := computed(axis, size, sizes)) not in (None, size):
-                    raise InputError(f"{where} is {look(value)}: {size} where ({axes_of(hint)}) needs {needed}")
+                    raise InputError(
+                        f"{where} is {look(value)}: {size} where ({axes_of(hint)}) needs {needed}; give {needed}"
+                    )
             elif known[0] != size:
                 raise InputError(other_size(value, axis, size, known, where))
 

@@ -112,8 +112,8 @@ def test_axes_of_fixed_or_computed_size():
 
     x = torch.ones(5, 2, 6)
     turn(x, torch.ones(5, 3), torch.ones(1, 9))
-    assert refused(turn, torch.ones(5, 3, 6), x, x) == "turn: x is float32 [5, 3, 6]: 3 where (n k=2 d) needs 2"
-    assert refused(turn, x, torch.ones(5, 1), x) == "turn: cos is float32 [5, 1]: 1 where (n d//2) needs 3"
+    assert refused(turn, torch.ones(5, 3, 6), x, x) == "turn: x is float32 [5, 3, 6]: 3 where (n k=2 d) needs 2; give 2"
+    assert refused(turn, x, torch.ones(5, 1), x) == "turn: cos is float32 [5, 1]: 1 where (n d//2) needs 3; give 3"
     assert "other is float32 [5, 2, 6]: 3 axes" in refused(turn, x, torch.ones(5, 3), x)
 
 
@@ -124,7 +124,7 @@ def test_an_axis_that_may_be_broadcast_says_so():
     x = torch.ones(2, 3)
     for shape in ((2, 3), (1, 3), (7, 1, 2, 3)):
         attend(x, torch.ones(shape).bool())
-    assert "mask is bool [5, 3]: 5 where (*#lead #b n) needs 2" in refused(attend, x, torch.ones(5, 3).bool())
+    assert "mask is bool [5, 3]: 5 where (*#lead #b n) needs 2; give 2" in refused(attend, x, torch.ones(5, 3).bool())
     assert "mask is bool [2, 4]: n=4, but x has n=3" in refused(attend, x, torch.ones(2, 4).bool())
 
 
@@ -237,7 +237,7 @@ def test_a_size_may_be_asked_of_the_object():
 
     assert Layer()(torch.ones(2, 3, 6)).shape == (2, 3, 6)
     assert refused(Layer(), torch.ones(2, 4, 6)) == (
-        "Layer: x is float32 [2, 4, 6]: 4 where (b {self.width} {2*self.width}) needs 3"
+        "Layer: x is float32 [2, 4, 6]: 4 where (b {self.width} {2*self.width}) needs 3; give 3"
     )
     assert "needs 6" in refused(Layer(), torch.ones(2, 3, 3))
 

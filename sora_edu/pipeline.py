@@ -210,6 +210,9 @@ class Pipeline:
 
 
 def read_results(name_or_path: str | Path) -> dict:
-    """The measured quality recorded beside a checkpoint, or {} where there is none."""
+    """The quality measured beside a checkpoint, or {} where none is recorded; CheckpointError if it cannot be read."""
     path = find_checkpoint(name_or_path).with_name("results.json")
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged; measure again: sora-edu evaluate --json {path}") from error

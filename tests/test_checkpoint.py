@@ -275,6 +275,12 @@ def test_ctrl_c_while_writing_leaves_the_old_file_and_nothing_beside_it(saved, m
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
 
 
+def test_what_a_killed_write_left_is_gone_after_the_next_one(saved):
+    saved.with_name("model.safetensors.part").write_bytes(b"half of a file, and longer than the next one" * 1000)
+    write_atomically(saved, b"new")
+    assert saved.read_bytes() == b"new" and list(saved.parent.iterdir()) == [saved]
+
+
 def test_a_folder_that_is_a_file_is_named(saved):
     with pytest.raises(CheckpointError, match="cannot write"):
         write_atomically(saved / "inside.json", b"new")

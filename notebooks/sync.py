@@ -3,7 +3,7 @@
     python notebooks/sync.py            write the package's text into the marked cells
     python notebooks/sync.py --check    only compare: print each difference, exit with 1 if there is one
 
-A code cell that starts with ``#| same-as: sora_edu.patches`` holds definitions of that module. The package is the
+A code cell that starts with ``#| same-as: sora_edu.model.patches`` holds definitions of that module. The package is the
 source of truth; docstrings and comments may differ, and the cells leave ``@checked`` out. ``lessons.toml`` says which
 modules a lesson builds, and which public names it leaves out and why. ``faults`` is the whole test.
 """

@@ -1,4 +1,4 @@
-"""sora_edu: a small text-to-video diffusion transformer, one module for each concept of the course."""
+"""sora_edu: a small text-to-video diffusion transformer, a folder for each part and a module for each concept."""
 
 from sora_edu import torchvision_repair
 

@@ -28,7 +28,7 @@ from sora_edu.errors import (
     Stopped,
     printable,
 )
-from sora_edu.options import DistillOptions, TrainOptions, check_seed
+from sora_edu.train.options import DistillOptions, TrainOptions, check_seed
 
 app = SubcommandApp()
 
@@ -44,7 +44,7 @@ def parse_size(size: str) -> tuple[int, int]:
 def clip_paths(out: Path, count: int) -> list[Path]:
     """`clip.gif` itself for one clip; `clip-1.gif`, `clip-2.gif`, ... for several. No prompt enters a file name."""
     from sora_edu.files import check_target
-    from sora_edu.media_out import clip_ending
+    from sora_edu.media.writing import clip_ending
 
     try:
         clip_ending(out)
@@ -188,8 +188,8 @@ def train(options: Annotated[unchecked(TrainOptions), arg(name="")]) -> None:
     On several GPUs: torchrun --nproc-per-node 8 -m sora_edu.cli train --preset compact --out runs/mine
     """
     options = TrainOptions(**vars(options))
-    from sora_edu.distributed import environment
-    from sora_edu.recipe import train as run
+    from sora_edu.train.distributed import environment
+    from sora_edu.train.recipe import train as run
 
     try:
         answer, stream = run(options), sys.stdout
@@ -229,9 +229,9 @@ def plan(
     """
     if batch is not None and batch < 1:
         raise InputError(f"--batch {batch} must be at least 1")
-    from sora_edu.devices import find_device
-    from sora_edu.plan import make_plan, report
-    from sora_edu.recipe import choose_preset
+    from sora_edu.train.devices import find_device
+    from sora_edu.train.plan import make_plan, report
+    from sora_edu.train.recipe import choose_preset
 
     chosen = choose_preset(preset, batch=batch)
     where = find_device(device, peak=None if tflops is None else 1e12 * tflops, share=share)
@@ -248,7 +248,7 @@ def distill(options: Annotated[unchecked(DistillOptions), arg(name="")]) -> None
     Example: sora-edu distill --teacher tiny --out runs/student
     """
     options = DistillOptions(**vars(options))
-    from sora_edu.distillation import distill as run
+    from sora_edu.train.distillation import distill as run
 
     print(run(options))
 
@@ -306,9 +306,9 @@ def reconstruct(
     """
     clip_paths(out, 1)
     from sora_edu.media import fit_to_patches, load_clip, side_by_side
-    from sora_edu.media_out import FPS_RANGE, same_file
+    from sora_edu.media.writing import FPS_RANGE, same_file
+    from sora_edu.model.vae import psnr
     from sora_edu.pipeline import Pipeline
-    from sora_edu.vae import psnr
 
     if same_file(file, out):
         raise MediaError(f"--out {out} is the file that is read, and would be lost; give another name")

@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sora_edu.captions import Parsed, described, write
 from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError, shown
+from sora_edu.model.vae import psnr
 from sora_edu.pipeline import Pipeline
-from sora_edu.render import render
 from sora_edu.shapes import is_whole
-from sora_edu.track import Track, track, velocity_error
-from sora_edu.vae import psnr
-from sora_edu.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
-from sora_edu.world import State, cat_states, sample_state
+from sora_edu.world.captions import Parsed, described, write
+from sora_edu.world.render import render
+from sora_edu.world.state import State, cat_states, sample_state
+from sora_edu.world.tracker.track import Track, track, velocity_error
+from sora_edu.world.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 
 SPLITS = ("seen", "heldout", "pairs")
 MOST_PROMPTS = 10_000  # all clips are held in memory together: 2 GB of them, and their prompts' renderings as much

@@ -19,16 +19,16 @@ from sora_edu.checkpoint import (
 )
 from sora_edu.compute import autocast, choose_device
 from sora_edu.config import DiTConfig, Preset, TextConfig, TrainConfig, VAEConfig, WorldConfig, check_value
-from sora_edu.dit import TextToVideo
+from sora_edu.diffusion.guidance import guided
+from sora_edu.diffusion.sampling import Callback, euler
 from sora_edu.errors import CheckpointError, InputError, PromptError, shown
-from sora_edu.guidance import guided
-from sora_edu.prompts import check_prompt
-from sora_edu.sampling import Callback, euler
+from sora_edu.model.dit import TextToVideo
+from sora_edu.model.text import TextState
+from sora_edu.model.tokenizer import Tokenizer
+from sora_edu.model.vae import VideoVAE
 from sora_edu.seeds import mixed_seed
 from sora_edu.shapes import Video, check_divisible
-from sora_edu.text import TextState
-from sora_edu.tokenizer import Tokenizer
-from sora_edu.vae import VideoVAE
+from sora_edu.world.prompts import check_prompt
 
 PARTS = {
     "world": WorldConfig,

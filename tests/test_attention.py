@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sora_edu.attention import CrossAttention, FactorisedAttention, SelfAttention, attend
 from sora_edu.errors import InputError
-from sora_edu.image_dit import PlainAttention
-from sora_edu.positions import rope_nd
+from sora_edu.model.attention import CrossAttention, FactorisedAttention, SelfAttention, attend
+from sora_edu.model.image_dit import PlainAttention
+from sora_edu.model.positions import rope_nd
 
 GRID = (2, 3, 5)  # nf nh nw, n = 30
 

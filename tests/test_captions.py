@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sora_edu.captions import (
+from sora_edu.config import WorldConfig
+from sora_edu.errors import InputError, PromptError
+from sora_edu.world.captions import (
     INFLECTIONS,
     STYLES,
     Parsed,
@@ -18,10 +20,8 @@ from sora_edu.captions import (
     words,
     write,
 )
-from sora_edu.config import WorldConfig
-from sora_edu.errors import InputError, PromptError
-from sora_edu.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
-from sora_edu.world import cat_states, make_state, sample_state
+from sora_edu.world.state import cat_states, make_state, sample_state
+from sora_edu.world.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 
 
 @pytest.fixture(scope="module")

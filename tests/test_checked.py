@@ -307,9 +307,9 @@ BLOCK = """
 import torch
 from sora_edu.checked import checked
 from sora_edu.config import DiTConfig
-from sora_edu.dit import VideoDiTBlock
-from sora_edu.positions import rope_nd
-from sora_edu.text import TextState
+from sora_edu.model.dit import VideoDiTBlock
+from sora_edu.model.positions import rope_nd
+from sora_edu.model.text import TextState
 
 class Checked(VideoDiTBlock):
     forward = checked(VideoDiTBlock.forward)

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from sora_edu.claims import (
+from sora_edu.course.claims import (
     BADGES,
     CLAIMS,
     ROLES,

@@ -19,9 +19,9 @@ from sora_edu import cli
 from sora_edu.config import PRESETS, VAEConfig
 from sora_edu.errors import InputError, MediaError, OtherFailed, Stopped, UnknownWordWarning
 from sora_edu.media import fitting_size, load_clip, save_clip
-from sora_edu.media_out import same_file
-from sora_edu.options import DistillOptions, TrainOptions
-from sora_edu.vae import VideoVAE
+from sora_edu.media.writing import same_file
+from sora_edu.model.vae import VideoVAE
+from sora_edu.train.options import DistillOptions, TrainOptions
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def test_train_passes_its_options_on(run, monkeypatch):
         calls.append(options)
         return Path("runs/a/model.safetensors")
 
-    fake_module(monkeypatch, "sora_edu.recipe", train=train)
+    fake_module(monkeypatch, "sora_edu.train.recipe", train=train)
     status, out, _ = run("train", "--out", "runs/a", "--resume", "--vae-steps", "3")
     assert (status, out) == (0, f"{Path('runs/a/model.safetensors')}\n")
     assert calls == [TrainOptions(out=Path("runs/a"), resume=True, vae_steps=3)] and type(calls[0]) is TrainOptions
@@ -266,7 +266,7 @@ def test_train_passes_its_options_on(run, monkeypatch):
 
 def test_distill_passes_its_options_on(run, monkeypatch):
     calls = []
-    fake_module(monkeypatch, "sora_edu.distillation", distill=lambda options: calls.append(options) or "written")
+    fake_module(monkeypatch, "sora_edu.train.distillation", distill=lambda options: calls.append(options) or "written")
     status, out, _ = run("distill", "--teacher", "tiny", "--walks", "7", "--compile", "False")
     assert (status, out) == (0, "written\n") and calls == [DistillOptions(walks=7, compile=False)]
 
@@ -279,7 +279,7 @@ def stopped(signal):
 
 
 def test_training_whose_time_is_up_says_how_to_go_on(run, monkeypatch):
-    fake_module(monkeypatch, "sora_edu.recipe", train=stopped(None))
+    fake_module(monkeypatch, "sora_edu.train.recipe", train=stopped(None))
     status, out, err = run("train", "--out", "runs/a", "--minutes", "9")
     assert (status, out) == (0, "") and err.startswith("time is up") and "--resume" in err
     status, _, err = run("train", "--out", "runs/a", "--minutes", "0")
@@ -287,13 +287,13 @@ def test_training_whose_time_is_up_says_how_to_go_on(run, monkeypatch):
 
 
 def test_a_training_that_sigterm_stopped_exits_143_and_one_that_follows_another_exits_1(run, monkeypatch):
-    fake_module(monkeypatch, "sora_edu.recipe", train=stopped(signal.SIGTERM))
+    fake_module(monkeypatch, "sora_edu.train.recipe", train=stopped(signal.SIGTERM))
     assert run("train", "--out", "runs/a") == (143, "", "")
 
     def followed(options):
         raise OtherFailed("process 1 ends")
 
-    fake_module(monkeypatch, "sora_edu.recipe", train=followed)
+    fake_module(monkeypatch, "sora_edu.train.recipe", train=followed)
     assert run("train", "--out", "runs/a") == (1, "", "")
 
 
@@ -447,7 +447,7 @@ def test_reconstruct_refuses_what_is_no_media(run, pipeline, tmp_path):
 
 @pytest.mark.parametrize("spelling", ["same", "dots", "symlink", "hard link"])
 def test_reconstruct_refuses_to_write_over_what_it_reads(run, monkeypatch, tmp_path, spelling):
-    monkeypatch.setattr("sora_edu.media_in.read_pictures", lambda *args: pytest.fail("worked before it refused"))
+    monkeypatch.setattr("sora_edu.media.reading.read_pictures", lambda *args: pytest.fail("worked before it refused"))
     photo = tmp_path / "photo.png"
     photo.write_bytes(b"precious")
     out = {"same": photo, "dots": tmp_path / ".." / tmp_path.name / "photo.png"}.get(spelling, tmp_path / "b.png")
@@ -479,10 +479,10 @@ def test_reconstruct_keeps_the_rate_of_a_fast_video(run, pipeline, tmp_path, nam
 
 def test_a_place_where_no_file_can_be_made_is_refused_before_the_work(run, monkeypatch, tmp_path):
     photo = picture(tmp_path / "photo.png", 1, 8, 8)
-    monkeypatch.setattr("sora_edu.media_in.read_pictures", lambda *args: pytest.fail("worked before it refused"))
+    monkeypatch.setattr("sora_edu.media.reading.read_pictures", lambda *args: pytest.fail("worked before it refused"))
     status, _, err = run("reconstruct", str(photo), "--out", str(photo / "deeper" / "out.png"))
     assert status == 2 and "is a file); give a path through folders" in err
-    monkeypatch.setattr("sora_edu.media_out.os.access", lambda *args: False)  # root may write everywhere
+    monkeypatch.setattr("sora_edu.media.writing.os.access", lambda *args: False)  # root may write everywhere
     status, _, err = run("reconstruct", str(photo), "--out", str(tmp_path / "out.png"))
     assert status == 2 and "no permission in" in err
 

@@ -4,17 +4,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sora_edu import distillation
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import TINY, DiTConfig, TextConfig, VAEConfig
-from sora_edu.distillation import record_shard, record_walk, stride_loss, student_preset
-from sora_edu.dit import TextToVideo
+from sora_edu.diffusion.sampling import euler, time_grid
 from sora_edu.errors import InputError
-from sora_edu.options import DistillOptions
+from sora_edu.model.dit import TextToVideo
+from sora_edu.model.tokenizer import Tokenizer
+from sora_edu.model.vae import VideoVAE
 from sora_edu.pipeline import Pipeline, model_metadata
-from sora_edu.sampling import euler, time_grid
-from sora_edu.tokenizer import Tokenizer
-from sora_edu.vae import VideoVAE
+from sora_edu.train import distillation
+from sora_edu.train.distillation import record_shard, record_walk, stride_loss, student_preset
+from sora_edu.train.options import DistillOptions
 
 MINI = replace(
     TINY,

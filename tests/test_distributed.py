@@ -17,15 +17,18 @@ import pytest
 import torch
 from torch import nn
 
-from sora_edu import cached, checkpoint, cli, compute, config, recipe, run_folder, training, watching
+from sora_edu import checkpoint, cli, compute, config
 from sora_edu.checkpoint import load_tensors
 from sora_edu.compute import choose_device
 from sora_edu.config import DiTConfig, TextConfig, TrainConfig, VAEConfig
-from sora_edu.distributed import ALONE, Ranks, environment, started
 from sora_edu.errors import InputError, Stopped, TrainingError
 from sora_edu.pipeline import Pipeline
-from sora_edu.run_folder import RunFolder
-from sora_edu.training import Stage, fit
+from sora_edu.train import latents as cached
+from sora_edu.train import loop as training
+from sora_edu.train import recipe, run_folder, watching
+from sora_edu.train.distributed import ALONE, Ranks, environment, started
+from sora_edu.train.loop import Stage, fit
+from sora_edu.train.run_folder import RunFolder
 
 SOON = 1800  # seconds after which processes that still run are taken to hang; no slow machine comes near it
 # In fp32, after 12 steps; measured with either optimiser: 3e-7 for the losses, 6e-8 for the states.

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sora_edu.config import DiTConfig, TextConfig
-from sora_edu.dit import TextToVideo, VideoDiT, VideoDiTBlock, modulate, timestep_embedding
 from sora_edu.errors import InputError
-from sora_edu.text import TextState
+from sora_edu.model.dit import TextToVideo, VideoDiT, VideoDiTBlock, modulate, timestep_embedding
+from sora_edu.model.text import TextState
 
 CONFIG = DiTConfig(channels=3, width=24, depth=2, heads=2, text_width=10)
 

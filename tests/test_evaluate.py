@@ -7,15 +7,15 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from sora_edu.captions import parse_caption
 from sora_edu.config import TINY
 from sora_edu.errors import InputError
 from sora_edu.evaluate import compare, evaluate_checkpoint, evaluate_pipeline, mean_interval, prompts_of, wilson
 from sora_edu.pipeline import Pipeline, read_results
-from sora_edu.render import render
-from sora_edu.track import track
-from sora_edu.vocabulary import SCENES
-from sora_edu.world import sample_state
+from sora_edu.world.captions import parse_caption
+from sora_edu.world.render import render
+from sora_edu.world.state import sample_state
+from sora_edu.world.tracker.track import track
+from sora_edu.world.vocabulary import SCENES
 
 
 class Oracle(Pipeline):

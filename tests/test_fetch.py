@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sora_edu import media_in
 from sora_edu.errors import InputError
+from sora_edu.media import reading as media_in
 
 SCRIPT = Path(__file__).resolve().parent.parent / "data" / "fetch.py"
 CONTENT = {"big_buck_bunny": b"a rabbit" * 999, "bikes": b"two wheels" * 99, "carphone": b"hello" * 9}

@@ -6,7 +6,7 @@ import jaxtyping
 import pytest
 import torch
 
-from sora_edu import flow, noising
+from sora_edu.diffusion import flow, noising
 from sora_edu.errors import InputError
 
 SHAPE = (6, 3, 2, 4, 5)  # b c f h w, all unequal

@@ -7,7 +7,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from sora_edu.grading import (
+from sora_edu.course.grading import (
     MISCONCEPTIONS,
     Result,
     Wrong,
@@ -22,8 +22,8 @@ from sora_edu.grading import (
     unanswered,
     wrong,
 )
-from sora_edu.lessons import checks_02 as checks
-from sora_edu.patches import patchify, unpatchify
+from sora_edu.course.lesson_02 import checks
+from sora_edu.model.patches import patchify, unpatchify
 
 
 class AlwaysEqual:

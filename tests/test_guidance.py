@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from sora_edu.diffusion.guidance import guided
 from sora_edu.errors import InputError
-from sora_edu.guidance import guided
-from sora_edu.text import TextState
+from sora_edu.model.text import TextState
 
 X_T, T = torch.randn(3, 2, 1, 4, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0.2, 0.5, 0.9])
 TEXT = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(1))

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from sora_edu.errors import InputError
-from sora_edu.image_dit import (
+from sora_edu.model.image_dit import (
     DIT_SIZES,
     DiTBlock,
     FinalLayer,
@@ -17,7 +17,7 @@ from sora_edu.image_dit import (
     dit_config,
     drop_labels,
 )
-from sora_edu.patches import patchify
+from sora_edu.model.patches import patchify
 
 CONFIG = ImageDiTConfig(depth=2, width=24, heads=3, size=(4, 6), channels=3, classes=5)
 

@@ -18,7 +18,6 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
-from sora_edu import media_in, media_limits, media_videos
 from sora_edu.errors import InputError, MediaError
 from sora_edu.media import (
     fit_to_patches,
@@ -31,6 +30,9 @@ from sora_edu.media import (
     side_by_side,
     to_uint8,
 )
+from sora_edu.media import limits as media_limits
+from sora_edu.media import reading as media_in
+from sora_edu.media import videos as media_videos
 
 F, H, W = 5, 12, 22  # unequal, so that swapped axes show
 ANIMATED = [".gif", ".png", ".webp", ".mp4"]
@@ -703,7 +705,7 @@ def test_bytes_are_refused_and_not_shown_white(dtype):
 def test_figures_refuse_bytes():
     code = """
 import torch
-from sora_edu import plotting
+from sora_edu.course import plotting
 from sora_edu.errors import InputError
 
 for show in (plotting.show_strip, plotting.animate):

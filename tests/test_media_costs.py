@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from sora_edu import media_headers, media_limits
+from sora_edu.media import headers as media_headers
+from sora_edu.media import limits as media_limits
 from sora_edu.media import load_clip
-from sora_edu.media_limits import Refused
+from sora_edu.media.limits import Refused
 
 MEGABYTES = 256
 HANG_SECONDS = 600  # for all cases together
@@ -251,7 +252,7 @@ def measured(tmp_path_factory):
     assert max(path.stat().st_size for path in folder.iterdir()) <= 10_500_000
     asked = json.dumps([(str(folder / name), options) for name, (_, options, _) in CASES.items()])
     command = [sys.executable, "-c", MEASURE]
-    environment = os.environ | {"PYTHONPATH": str(Path(media_limits.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(media_limits.__file__).parents[2])}
     done = subprocess.run(
         command, input=asked, capture_output=True, text=True, check=True, timeout=HANG_SECONDS, env=environment
     )

@@ -6,9 +6,8 @@ import jaxtyping
 import pytest
 import torch
 
-from sora_edu.errors import InputError
-from sora_edu.flow import interpolate, velocity_from_eps, x_0_from_velocity
-from sora_edu.noising import (
+from sora_edu.diffusion.flow import interpolate, velocity_from_eps, x_0_from_velocity
+from sora_edu.diffusion.noising import (
     alpha_bars,
     at_step,
     cosine_betas,
@@ -19,6 +18,7 @@ from sora_edu.noising import (
     snr,
     x_0_from_eps,
 )
+from sora_edu.errors import InputError
 
 LINEAR, COSINE = alpha_bars(linear_betas()), alpha_bars(cosine_betas())
 

@@ -4,12 +4,12 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from sora_edu.config import COMPACT, TINY, TrainConfig
-from sora_edu.dit import TextToVideo, VideoDiTBlock
 from sora_edu.errors import CheckpointError
-from sora_edu.optimiser import hidden_matrices, make_optimisers, pack_optimisers, unpack_optimisers
-from sora_edu.run_folder import RunFolder
-from sora_edu.training import Stage, fit
-from sora_edu.vae import VideoVAE
+from sora_edu.model.dit import TextToVideo, VideoDiTBlock
+from sora_edu.model.vae import VideoVAE
+from sora_edu.train.loop import Stage, fit
+from sora_edu.train.optimiser import hidden_matrices, make_optimisers, pack_optimisers, unpack_optimisers
+from sora_edu.train.run_folder import RunFolder
 
 BOTH = TrainConfig(steps=12, batch=8, lr=1e-2, muon_lr=2e-2, warmup=2, save_every=4, log_every=1, ema=0.9)
 

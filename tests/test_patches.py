@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from sora_edu.errors import InputError
-from sora_edu.patches import PatchEmbed, patchify, sliding_patches, unpatchify
+from sora_edu.model.patches import PatchEmbed, patchify, sliding_patches, unpatchify
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import torch
 
 from sora_edu.checkpoint import save_tensors, shipped_checkpoints
 from sora_edu.config import TINY, DiTConfig, TextConfig, VAEConfig
-from sora_edu.dit import TextToVideo
+from sora_edu.diffusion.sampling import heun
 from sora_edu.errors import CheckpointError, InputError, PromptError, UnknownWordWarning
+from sora_edu.model.dit import TextToVideo
+from sora_edu.model.tokenizer import Tokenizer
+from sora_edu.model.vae import VideoVAE
 from sora_edu.pipeline import Pipeline, model_metadata, preset_from_json, read_results
-from sora_edu.sampling import heun
-from sora_edu.tokenizer import Tokenizer
-from sora_edu.vae import VideoVAE
 
 
 @pytest.fixture

@@ -9,15 +9,25 @@ from torch import nn
 
 from sora_edu import cli
 from sora_edu.config import COMPACT, TINY, TrainConfig
-from sora_edu.devices import DEVICES, Device, find_device, measured_cpu
-from sora_edu.dit import TextToVideo
+from sora_edu.diffusion.flow import flow_loss
 from sora_edu.errors import InputError
-from sora_edu.flow import flow_loss
-from sora_edu.optimiser import make_optimisers
-from sora_edu.plan import Costs, dit_costs, duration, make_plan, plan_stage, report, saved_bytes, steps_for, vae_costs
-from sora_edu.scaling import count_macs, parameters_by_part
-from sora_edu.tokenizer import Tokenizer
-from sora_edu.vae import VideoVAE, vae_loss
+from sora_edu.model.dit import TextToVideo
+from sora_edu.model.scaling import count_macs, parameters_by_part
+from sora_edu.model.tokenizer import Tokenizer
+from sora_edu.model.vae import VideoVAE, vae_loss
+from sora_edu.train.devices import DEVICES, Device, find_device, measured_cpu
+from sora_edu.train.optimiser import make_optimisers
+from sora_edu.train.plan import (
+    Costs,
+    dit_costs,
+    duration,
+    make_plan,
+    plan_stage,
+    report,
+    saved_bytes,
+    steps_for,
+    vae_costs,
+)
 
 COSTS = Costs(
     config=TrainConfig(steps=10, batch=8, lr=0.1), parameters=1000, muon=600, macs=7_000, tokens=5, kept=300, held=9

@@ -9,7 +9,7 @@ import torch
 from matplotlib.text import Text
 from PIL import Image as Pillow
 
-from sora_edu import plotting
+from sora_edu.course import plotting
 
 
 def picture_of(figure) -> np.ndarray:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sora_edu.errors import InputError
-from sora_edu.positions import apply_rope, grid_positions, rope_nd, sincos_1d, sincos_nd, split_axes
-from sora_edu.spacetime import patchify_video
+from sora_edu.model.positions import apply_rope, grid_positions, rope_nd, sincos_1d, sincos_nd, split_axes
+from sora_edu.model.spacetime import patchify_video
 
 GRIDS = [(7,), (3, 5), (2, 3, 5)]  # one to three axes, no two alike
 

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sora_edu.captions import Thing, caption, described, parse_caption, write
 from sora_edu.config import WorldConfig
 from sora_edu.errors import PromptError, UnknownWordWarning
-from sora_edu.prompts import LONGEST_PROMPT, check_prompt, expand_prompt, is_trained, keeps
-from sora_edu.tokenizer import Tokenizer
-from sora_edu.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES, SIZES
-from sora_edu.world import cat_states, sample_state
+from sora_edu.model.tokenizer import Tokenizer
+from sora_edu.world.captions import Thing, caption, described, parse_caption, write
+from sora_edu.world.prompts import LONGEST_PROMPT, check_prompt, expand_prompt, is_trained, keeps
+from sora_edu.world.state import cat_states, sample_state
+from sora_edu.world.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 
 
 def seeded(seed: int = 0) -> torch.Generator:

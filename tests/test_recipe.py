@@ -5,18 +5,21 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sora_edu import cached, config, recipe, training, watching
+from sora_edu import config
 from sora_edu.checkpoint import load_tensors
 from sora_edu.config import COMPACT, DiTConfig, TextConfig, VAEConfig
-from sora_edu.dit import TextToVideo
 from sora_edu.errors import CheckpointError, InputError, Stopped, TrainingError
-from sora_edu.options import TrainOptions
+from sora_edu.model.dit import TextToVideo
+from sora_edu.model.scaling import count_parameters
+from sora_edu.model.tokenizer import Tokenizer
+from sora_edu.model.vae import VideoVAE
 from sora_edu.pipeline import Pipeline
-from sora_edu.recipe import choose_preset
-from sora_edu.run_folder import locked
-from sora_edu.scaling import count_parameters
-from sora_edu.tokenizer import Tokenizer
-from sora_edu.vae import VideoVAE
+from sora_edu.train import latents as cached
+from sora_edu.train import loop as training
+from sora_edu.train import recipe, watching
+from sora_edu.train.options import TrainOptions
+from sora_edu.train.recipe import choose_preset
+from sora_edu.train.run_folder import locked
 
 MINI = replace(
     config.TINY,

@@ -11,7 +11,7 @@ import torch
 from sora_edu import files
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.errors import CheckpointError, InputError, TrainingError
-from sora_edu.run_folder import RunFolder, check_disk, locked, read_metrics
+from sora_edu.train.run_folder import RunFolder, check_disk, locked, read_metrics
 
 COUNTS = {"step": 4, "seconds": 1.5, "bad": 0}
 

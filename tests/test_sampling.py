@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sora_edu import flow, noising, sampling
+from sora_edu.diffusion import flow, noising, sampling
 from sora_edu.errors import InputError
 
 MEAN, STD = 0.7, 0.4  # data: N(MEAN, STD^2) in every element

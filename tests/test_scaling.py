@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from sora_edu.config import DiTConfig
-from sora_edu.dit import VideoDiT
 from sora_edu.errors import InputError
-from sora_edu.image_dit import DIT_PATCHES, DIT_SIZES, ImageDiT, ImageDiTConfig, dit_config
-from sora_edu.scaling import (
+from sora_edu.model.dit import VideoDiT
+from sora_edu.model.image_dit import DIT_PATCHES, DIT_SIZES, ImageDiT, ImageDiTConfig, dit_config
+from sora_edu.model.scaling import (
     PARTS,
     count_macs,
     count_parameters,
@@ -14,7 +14,7 @@ from sora_edu.scaling import (
     measure_macs,
     parameters_by_part,
 )
-from sora_edu.text import TextState
+from sora_edu.model.text import TextState
 
 PUBLISHED = {  # DiT, table 4: GMACs (there "Gflops")
     **{"S/8": 0.36, "S/4": 1.41, "S/2": 6.06, "B/8": 1.42, "B/4": 5.56, "B/2": 23.01},

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 import sora_edu
 from sora_edu import torchvision_repair
-from sora_edu.flow import interpolate
+from sora_edu.diffusion.flow import interpolate
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from sora_edu.errors import InputError
-from sora_edu.patches import patchify
-from sora_edu.spacetime import (
+from sora_edu.model.patches import patchify
+from sora_edu.model.spacetime import (
     TubeletEmbed,
     flat_frame_tokens,
     patchify_video,

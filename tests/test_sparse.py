@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from sora_edu.attention import FactorisedAttention, SelfAttention
 from sora_edu.errors import InputError
-from sora_edu.positions import grid_positions, rope_nd
-from sora_edu.sparse import (
+from sora_edu.model.attention import FactorisedAttention, SelfAttention
+from sora_edu.model.positions import grid_positions, rope_nd
+from sora_edu.model.sparse import (
     StridedAttention,
     WindowAttention,
     cut_strides,

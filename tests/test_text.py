@@ -1,8 +1,8 @@
 import torch
 
 from sora_edu.config import TextConfig
-from sora_edu.text import TextEncoder
-from sora_edu.tokenizer import Tokenizer
+from sora_edu.model.text import TextEncoder
+from sora_edu.model.tokenizer import Tokenizer
 
 CONFIG = TextConfig(width=16, depth=2, heads=2, max_tokens=12)
 

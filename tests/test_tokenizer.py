@@ -4,12 +4,12 @@ import jaxtyping
 import pytest
 import torch
 
-from sora_edu.captions import caption, words
 from sora_edu.config import WorldConfig
 from sora_edu.errors import CutPromptWarning, InputError
-from sora_edu.tokenizer import PAD, SPECIAL, START, UNKNOWN, Tokenizer
-from sora_edu.vocabulary import SCENES
-from sora_edu.world import sample_state
+from sora_edu.model.tokenizer import PAD, SPECIAL, START, UNKNOWN, Tokenizer
+from sora_edu.world.captions import caption, words
+from sora_edu.world.state import sample_state
+from sora_edu.world.vocabulary import SCENES
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 
 from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError
-from sora_edu.motions import fit_collision, read_motion
-from sora_edu.outline import AREA, draw
-from sora_edu.render import COLOUR_RGB, render
-from sora_edu.segment import segment
-from sora_edu.track import NOTHING, UNCLEAR, describe, track, velocity_error
-from sora_edu.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES
-from sora_edu.world import make_state, sample_state
+from sora_edu.world.render import COLOUR_RGB, render
+from sora_edu.world.state import make_state, sample_state
+from sora_edu.world.tracker.motion import fit_collision, read_motion
+from sora_edu.world.tracker.segment import segment
+from sora_edu.world.tracker.shape import AREA, draw
+from sora_edu.world.tracker.track import NOTHING, UNCLEAR, describe, track, velocity_error
+from sora_edu.world.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES
 
 ATTRIBUTES = ("shape", "colour", "size", "motion", "scene", "background")
 

@@ -5,7 +5,7 @@ import base64
 import ipywidgets
 import torch
 
-from sora_edu import plotting, widgets
+from sora_edu.course import plotting, widgets
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 

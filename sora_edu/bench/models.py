@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from sora_edu.bench.linear import swap_linear
 from sora_edu.config import DiTConfig
-from sora_edu.dit import VideoDiT
-from sora_edu.image_dit import ImageDiT, ImageDiTConfig
-from sora_edu.positions import Rope
+from sora_edu.model.dit import VideoDiT
+from sora_edu.model.image_dit import ImageDiT, ImageDiTConfig
+from sora_edu.model.positions import Rope
+from sora_edu.model.text import TextState
 from sora_edu.shapes import Grid, Latent, Times
-from sora_edu.text import TextState
 
 CLASSES = 10  # labels of the models without words
 

@@ -11,9 +11,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from sora_edu.bench.models import CLASSES, Model, Size, labels_like, seeded
-from sora_edu.dit import VideoDiT, timestep_embedding
 from sora_edu.errors import InputError
-from sora_edu.scaling import count_parameters
+from sora_edu.model.dit import VideoDiT, timestep_embedding
+from sora_edu.model.scaling import count_parameters
 from sora_edu.shapes import Latent, Times
 
 PACKAGES = ("diffusers", "timm", "video_diffusion_pytorch")

@@ -12,12 +12,12 @@ from sora_edu.bench.models import Model, Size, make_text, seeded
 from sora_edu.bench.rounds import Contestant
 from sora_edu.compute import can_compile, compile_each, fast_bf16
 from sora_edu.config import TrainConfig
-from sora_edu.flow import flow_loss
-from sora_edu.guidance import guided
-from sora_edu.optimiser import make_optimisers
-from sora_edu.sampling import euler
-from sora_edu.scaling import count_parameters, flops
-from sora_edu.text import TextState
+from sora_edu.diffusion.flow import flow_loss
+from sora_edu.diffusion.guidance import guided
+from sora_edu.diffusion.sampling import euler
+from sora_edu.model.scaling import count_parameters, flops
+from sora_edu.model.text import TextState
+from sora_edu.train.optimiser import make_optimisers
 
 RATE = 1e-4  # learning rate: no figure depends on it
 

@@ -15,12 +15,12 @@ from sora_edu.bench.rounds import Contestant, Rounds
 from sora_edu.bench.steps import backward_contestant
 from sora_edu.bench.transformers import Maker, Setup, Suite, both_ways, matmuls, sample_suite, step_suite
 from sora_edu.bench.vaes import CODERS, SMOKE_CLIPS, WIDE_CODERS, ClipSize, psnr_after, vae_contestant
-from sora_edu.captions import caption
 from sora_edu.config import TINY, WorldConfig
-from sora_edu.render import render
-from sora_edu.sparse import StridedAttention, WindowAttention
-from sora_edu.tokenizer import Tokenizer
-from sora_edu.world import sample_state
+from sora_edu.model.sparse import StridedAttention, WindowAttention
+from sora_edu.model.tokenizer import Tokenizer
+from sora_edu.world.captions import caption
+from sora_edu.world.render import render
+from sora_edu.world.state import sample_state
 
 
 def vae_suite(setup: Setup) -> Suite:

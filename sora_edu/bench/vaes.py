@@ -19,12 +19,12 @@ from sora_edu.bench.rounds import Contestant
 from sora_edu.bench.steps import AS_IT_COMES, Switches, forward_macs, trained
 from sora_edu.compute import compile_each
 from sora_edu.config import TINY, VAEConfig, WorldConfig
-from sora_edu.render import render
-from sora_edu.scaling import count_parameters, flops
+from sora_edu.model.scaling import count_parameters, flops
+from sora_edu.model.vae import ResBlock, VideoVAE, kl_divergence, psnr
 from sora_edu.seeds import Stream, step_generator
 from sora_edu.shapes import Latent, Video
-from sora_edu.vae import ResBlock, VideoVAE, kl_divergence, psnr
-from sora_edu.world import sample_state
+from sora_edu.world.render import render
+from sora_edu.world.state import sample_state
 
 RATE = 8e-4  # learning rate, as the tiny preset's
 WARM_UP = 10  # steps of it; equal time leaves the slowest VAE few steps

@@ -21,10 +21,10 @@ from sora_edu.bench.models import (
 )
 from sora_edu.bench.run import run_suite
 from sora_edu.bench.steps import Switches, adamw, clip_contestant, forward_macs, muon, step_contestant, trained
-from sora_edu.dit import VideoDiTBlock
 from sora_edu.errors import InputError
-from sora_edu.scaling import count_macs, count_parameters, flops
-from sora_edu.sparse import WindowAttention
+from sora_edu.model.dit import VideoDiTBlock
+from sora_edu.model.scaling import count_macs, count_parameters, flops
+from sora_edu.model.sparse import WindowAttention
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from sora_edu.bench.steps import forward_macs
 from sora_edu.bench.vaes import CODERS, SMOKE_CLIPS, FrameAutoencoder, clips, coder_loss, psnr_after
 from sora_edu.config import TINY
 from sora_edu.errors import InputError
-from sora_edu.scaling import count_parameters
+from sora_edu.model.scaling import count_parameters
 
 CPU = torch.device("cpu")
 MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]

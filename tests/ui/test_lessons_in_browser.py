@@ -56,7 +56,7 @@ def words(lesson: Lesson, output) -> str:
     return output.inner_text()
 
 
-# What a reader does with each interactive of sora_edu.widgets, and what must change: pictures or words.
+# What a reader does with each interactive of sora_edu.course.widgets, and what must change: pictures or words.
 GESTURES: dict[str, list[tuple[Callable, Callable]]] = {
     "interactive": [(move_slider, digests)],
     "click_patches": [(click(0), digests), (click(100), digests)],
@@ -137,7 +137,7 @@ def test_the_lesson_runs_and_its_controls_answer(name, open_lesson):
 def test_a_dead_control_and_an_error_are_noticed(open_lesson, write_lesson):
     dead = """
 import ipywidgets
-from sora_edu import plotting, widgets
+from sora_edu.course import plotting, widgets
 import torch
 card = widgets.image_of(plotting.show_image(torch.zeros(3, 4, 4)))
 ipywidgets.VBox([ipywidgets.IntSlider(), card])"""

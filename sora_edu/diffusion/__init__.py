@@ -1,0 +1,1 @@
+"""Noise and the way back: schedules, paths, losses, samplers, guidance."""

@@ -1,0 +1,1 @@
+"""The networks, from patches to the video diffusion transformer, and what they cost."""

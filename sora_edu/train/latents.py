@@ -1,0 +1,157 @@
+"""What a training draws once and keeps: its clips, their latents, their captions."""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from sora_edu.checkpoint import load_tensors, save_tensors
+from sora_edu.compute import autocast
+from sora_edu.config import Preset
+from sora_edu.errors import CheckpointError, InputError, RunWarning
+from sora_edu.model.tokenizer import Tokenizer
+from sora_edu.model.vae import VideoVAE
+from sora_edu.seeds import Stream, step_generator
+from sora_edu.shapes import Video
+from sora_edu.train.distributed import ALONE, Ranks
+from sora_edu.world.captions import caption
+from sora_edu.world.render import render
+from sora_edu.world.state import State, sample_state
+
+SHARD = 500  # clips drawn and encoded at a time
+
+
+def shard_states(preset: Preset, seed: int) -> Iterator[State]:
+    """The states of the cached clips, shard by shard; they depend on the seed alone."""
+    for shard in range(-(-preset.clips // SHARD)):
+        count = min(SHARD, preset.clips - shard * SHARD)
+        generator = step_generator(seed, Stream.CLIPS, shard)
+        yield sample_state(count, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
+
+
+def draw_pool(preset: Preset, *, seed: int, device: torch.device) -> UInt8[Tensor, "b 3 f h w"]:
+    """The first of the clips that will be cached, as bytes, on the device: a step takes rows of it and waits for none.
+
+    To draw new clips at every step would make a GPU wait: what one shows decides what is computed next.
+    """
+    few = replace(preset, clips=min(preset.pool, preset.clips))
+    bar = tqdm(shard_states(few, seed), total=-(-few.clips // SHARD), desc="pool", leave=False)
+    return torch.cat([((render(s.to(device), preset.world) + 1) * 127.5).round().byte() for s in bar])
+
+
+def clip_source(
+    preset: Preset, *, seed: int, device: torch.device, ranks: Ranks = ALONE
+) -> Callable[[torch.Generator], Video]:
+    """A function that draws this rank's share of a batch for the VAE: new clips, or rows of the preset's pool."""
+    batch, mine = preset.vae_train.batch, ranks.rows(preset.vae_train.batch)
+    pool = draw_pool(preset, seed=seed, device=device) if preset.pool else None
+
+    def draw(generator: torch.Generator) -> Video:
+        if pool is not None:
+            rows = (torch.rand(batch, generator=generator, device=device) * len(pool)).long()
+            return pool[rows[mine]].float() / 127.5 - 1
+        state = sample_state(batch, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
+        return render(state[mine], preset.world)
+
+    return draw
+
+
+def held_out_clips(preset: Preset, *, seed: int, n: int = 32) -> Video:
+    """Clips of combinations that no training shows, to measure the VAE on."""
+    generator = step_generator(seed, Stream.HELD_OUT, 0)
+    return render(sample_state(n, preset.world, split="heldout", generator=generator), preset.world)
+
+
+def vae_digest(vae: VideoVAE) -> str:
+    """A checksum of a VAE's weights, without the latent's shift and scale, which are fitted afterwards."""
+    digest = hashlib.sha256()
+    for name, tensor in vae.named_parameters():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_cache(path: Path) -> tuple[dict[str, Tensor], dict] | None:
+    """What was kept in a file, and what for; None where there is no file, or a damaged one, with a warning."""
+    try:
+        return load_tensors(path) if path.exists() else None
+    except CheckpointError:
+        warnings.warn(f"{path} is damaged; what it held is made again", RunWarning, stacklevel=2)
+        return None
+
+
+@torch.no_grad()
+def cache_latents(
+    preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device: torch.device, ranks: Ranks = ALONE
+) -> torch.Tensor:
+    """Encode all clips once, in half precision, and fit the latent's shift and scale on them; kept on disk.
+
+    The first rank encodes while the others wait. What another VAE encoded is encoded again; InputError where the file
+    is of other clips.
+    """
+    path, made_for = out / "latents.safetensors", {"clips": preset.clips, "seed": seed, "vae": vae_digest(vae)}
+    if ranks.first:
+        kept = read_cache(path)
+        if kept is not None:
+            _check_clips(*kept, preset, seed, path)
+        if kept is None or kept[1] != made_for:
+            save_tensors(path, _encode(preset, vae, seed, device), made_for)
+    ranks.wait()
+    tensors, _ = load_tensors(path)
+    vae.latent_mean.copy_(tensors["latent_mean"])
+    vae.latent_scale.copy_(tensors["latent_scale"])
+    return tensors["latents"].to(device)
+
+
+def _check_clips(tensors: dict[str, Tensor], meta: dict, preset: Preset, seed: int, path: Path) -> None:
+    """InputError where latents on disk belong to other clips than those asked for."""
+    if (meta.get("clips"), meta.get("seed")) != (preset.clips, seed):
+        kept = f"clips={meta.get('clips')} and seed={meta.get('seed')}"
+        raise InputError(f"{path} holds the latents of {kept}; resume with these, or choose another --out")
+    frames, kept = preset.world.frames, 1 + preset.vae.ft * (tensors["latents"].shape[2] - 1)
+    if frames != kept:
+        raise InputError(f"{path} holds the latents of {kept} frames, not {frames}; resume with --frames {kept}")
+
+
+def _encode(preset: Preset, vae: VideoVAE, seed: int, device: torch.device) -> dict[str, Tensor]:
+    """Latents of all clips, shifted and scaled, with the shift and the scale."""
+    latents = []
+    for state in tqdm(shard_states(preset, seed), total=-(-preset.clips // SHARD), desc="latents"):
+        with autocast(device):
+            parts = [vae.encoder(part)[0] for part in render(state.to(device), preset.world).split(100)]
+        latents.append(torch.cat(parts).float().cpu())
+    vae.fit_scale(torch.cat(latents[:8]))
+    mean, scale = vae.latent_mean.cpu(), vae.latent_scale.cpu()
+    latents = torch.cat([((z - mean) * scale).half() for z in latents])
+    return {"latents": latents, "latent_mean": mean, "latent_scale": scale}
+
+
+def draw_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int) -> Int[Tensor, "clips 2 l"]:
+    """Token ids of a short and a full caption for every cached clip, synonyms drawn."""
+    ids, shards = [], -(-preset.clips // SHARD)
+    for shard, state in enumerate(tqdm(shard_states(preset, seed), total=shards, desc="captions")):
+        generator = step_generator(seed, Stream.CAPTIONS, shard)
+        both = [caption(state, style=style, generator=generator) for style in ("short", "full")]
+        ids.append(torch.stack([tokenizer.encode(c, max_tokens=preset.text.max_tokens)[0] for c in both], 1))
+    return torch.cat(ids)
+
+
+def cache_captions(
+    preset: Preset, tokenizer: Tokenizer, out: Path, *, seed: int, ranks: Ranks = ALONE
+) -> Int[Tensor, "clips 2 l"]:
+    """draw_captions' ids, kept on disk; drawn again where they belong to other clips, words or lengths.
+
+    The first rank draws while the others wait.
+    """
+    path = out / "captions.safetensors"
+    made_for = {"clips": preset.clips, "seed": seed, "max_tokens": preset.text.max_tokens}
+    made_for["vocabulary_hash"] = tokenizer.vocabulary_hash
+    if ranks.first and ((kept := read_cache(path)) is None or kept[1] != made_for):
+        save_tensors(path, {"ids": draw_captions(preset, tokenizer, seed=seed).short()}, made_for)
+    ranks.wait()
+    return load_tensors(path)[0]["ids"].long()

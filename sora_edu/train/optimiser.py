@@ -1,0 +1,98 @@
+"""Which optimiser moves which weight: Muon for the matrices inside the blocks, AdamW for everything else.
+
+AdamW scales every number by its own history. Muon (Jordan 2024; Liu et al. 2502.16982) looks at a matrix as a whole:
+it replaces the averaged gradient by the nearest matrix whose singular values are all about 1, so that rare directions
+learn as fast as common ones. Embeddings, norms and the first and last layers are not maps between hidden states.
+
+States are packed and unpacked by hand. torch.distributed.checkpoint.state_dict was tried on two processes under FSDP2
+with Muon: it kept Muon's averages whole, but the step after loading was not the same bit for bit; and its names, by
+parameter in place of by number, are not those of the runs that were begun before.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from sora_edu.config import TrainConfig
+from sora_edu.errors import CheckpointError
+from sora_edu.train.distributed import is_sharded, sharded_like
+
+KEPT = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum_buffer",)}  # state of one parameter
+
+
+def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Weights of the linear layers that stand in a list of blocks; in a module without such lists, none."""
+    lists = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
+    layers = dict.fromkeys(layer for part in lists for layer in part.modules() if isinstance(layer, nn.Linear))
+    return [layer.weight for layer in layers]
+
+
+def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, and before it Muon where the config gives it a rate; every parameter belongs to exactly one.
+
+    Muon's steps are scaled to the size of AdamW's (2502.16982, section 2.2), so both use rates of the same order.
+    """
+    hidden = hidden_matrices(module) if config.muon_lr else []
+    taken, optimisers = set(map(id, hidden)), []
+    if hidden:
+        optimisers.append(
+            torch.optim.Muon(
+                hidden, lr=config.muon_lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+        optimisers[0].register_step_pre_hook(gather_gradients)
+    rest = [parameter for parameter in module.parameters() if id(parameter) not in taken]
+    betas, decay = (0.9, 0.98), config.weight_decay
+    optimisers.append(torch.optim.AdamW(rest, lr=config.lr, betas=betas, weight_decay=decay, fused=True))
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["initial_lr"] = group["lr"]  # the peak, by the name that schedules look for
+    return optimisers
+
+
+def gather_gradients(muon: torch.optim.Optimizer, *_) -> None:
+    """Give every rank the whole gradients of sharded matrices: singular values are those of a whole matrix.
+
+    Newton and Schulz's products then need no exchange and round as in one process; the averages are kept whole too.
+    """
+    for group in muon.param_groups:
+        for matrix in group["params"]:
+            if matrix.grad is not None and is_sharded(matrix.grad):
+                from torch.distributed.tensor import Replicate
+
+                matrix.grad = matrix.grad.redistribute(placements=[Replicate()])
+
+
+def pack_optimisers(optimisers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """All their tensors under flat names: optimiser.muon.3.momentum_buffer."""
+    return {
+        f"optimiser.{type(optimiser).__name__.lower()}.{index}.{key}": value
+        for optimiser in optimisers
+        for index, values in optimiser.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+
+
+def unpack_optimisers(tensors: dict[str, Tensor], optimisers: list[torch.optim.Optimizer]) -> None:
+    """Put the packed tensors back; raises CheckpointError where one is missing or there are others besides."""
+    left = {name for name in tensors if name.startswith("optimiser.")}
+    for optimiser in optimisers:
+        kind, state = type(optimiser).__name__, optimiser.state_dict()
+        for index, parameter in enumerate(p for group in optimiser.param_groups for p in group["params"]):
+            names = {key: f"optimiser.{kind.lower()}.{index}.{key}" for key in KEPT[kind]}
+            if missing := [name for name in names.values() if name not in tensors]:
+                raise CheckpointError(f"the saved training state does not fit this model: no {missing[0]}")
+            for key, name in names.items():
+                shape = torch.Size() if key == "step" else parameter.shape
+                if tensors[name].shape != shape or tensors[name].dtype != torch.float32:
+                    got = f"{tuple(tensors[name].shape)} of {tensors[name].dtype}"
+                    raise CheckpointError(
+                        f"the saved training state does not fit this model: {name} is {got}, "
+                        f"expected {tuple(shape)} of torch.float32"
+                    )
+            state["state"][index] = {
+                key: sharded_like(tensors[name], parameter, copies=kind == "Muon") for key, name in names.items()
+            }
+            left -= set(names.values())
+        optimiser.load_state_dict(state)
+    if left:
+        raise CheckpointError(f"the saved training state does not fit this model: {min(left)} belongs to another")

@@ -1,0 +1,102 @@
+"""What is drawn once and kept: the same clips every time, and files that know what they belong to."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sora_edu import config
+from sora_edu.checkpoint import load_tensors
+from sora_edu.config import DiTConfig, VAEConfig
+from sora_edu.errors import InputError
+from sora_edu.model.tokenizer import Tokenizer
+from sora_edu.model.vae import VideoVAE
+from sora_edu.train import latents as cached
+from sora_edu.train.latents import cache_captions, cache_latents, draw_captions, draw_pool, shard_states, vae_digest
+from sora_edu.world.render import render
+
+FEW = replace(config.TINY, clips=24)
+
+
+def test_the_pool_is_the_first_cached_clips_within_half_a_step_of_a_byte():
+    clips = render(next(shard_states(FEW, 3)), FEW.world)
+    pool = draw_pool(replace(FEW, pool=9), seed=3, device=torch.device("cpu"))
+    assert pool.dtype == torch.uint8 and len(pool) == 9
+    # how many are drawn at a time decides what is drawn
+    few = render(next(shard_states(replace(FEW, clips=9), 3)), FEW.world)
+    assert (pool.float() / 127.5 - 1 - few).abs().max() <= 0.5001 / 127.5
+    whole = draw_pool(replace(FEW, pool=1000), seed=3, device=torch.device("cpu"))
+    assert (whole.float() / 127.5 - 1 - clips).abs().max() <= 0.5001 / 127.5
+
+
+def test_captions_are_kept_on_disk_until_clips_or_words_change(tmp_path, monkeypatch):
+    drawn = []
+    real = cached.draw_captions
+    monkeypatch.setattr(cached, "draw_captions", lambda *a, seed: drawn.append(seed) or real(*a, seed=seed))
+    first, again = (cache_captions(FEW, Tokenizer(), tmp_path, seed=0) for _ in range(2))
+    assert drawn == [0] and torch.equal(first, again) and torch.equal(first, real(FEW, Tokenizer(), seed=0))
+    cache_captions(FEW, Tokenizer(), tmp_path, seed=1)
+    cache_captions(replace(FEW, clips=5), Tokenizer(), tmp_path, seed=1)
+    cache_captions(replace(FEW, clips=5), Tokenizer((*Tokenizer().vocabulary, "zebra")), tmp_path, seed=1)
+    assert drawn == [0, 1, 1, 1]
+
+
+def test_a_damaged_file_is_made_again_with_a_warning(tmp_path):
+    first = cache_captions(FEW, Tokenizer(), tmp_path, seed=0)
+    path = tmp_path / "captions.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.warns(UserWarning, match="captions.safetensors is damaged; what it held is made again"):
+        assert torch.equal(cache_captions(FEW, Tokenizer(), tmp_path, seed=0), first)
+    assert torch.equal(load_tensors(path)[0]["ids"].long(), first)
+
+
+MINI = replace(FEW, vae=VAEConfig(channels=4, widths=(8, 8, 8), enc_blocks=1, dec_blocks=1), dit=DiTConfig(channels=4))
+
+
+def latents_of(seed: int, folder, **options):
+    """Latents that a VAE of this seed makes, or finds."""
+    torch.manual_seed(seed)
+    vae = VideoVAE(MINI.vae)
+    return cache_latents(MINI, vae, folder, seed=0, device=torch.device("cpu"), **options), vae
+
+
+def test_latents_are_kept_for_the_vae_that_made_them_and_made_again_for_another(tmp_path, monkeypatch):
+    first, vae = latents_of(1, tmp_path)
+    monkeypatch.setattr(cached, "render", lambda *_: pytest.fail("encoded again"))
+    found, same = latents_of(1, tmp_path)
+    assert torch.equal(found, first) and torch.equal(same.latent_scale, vae.latent_scale)
+    monkeypatch.undo()
+    other, _ = latents_of(2, tmp_path)
+    fresh, _ = latents_of(2, tmp_path / "fresh")
+    assert torch.equal(other, fresh) and not torch.equal(other, first)
+
+
+def test_a_digest_changes_with_any_weight_and_not_with_the_latents_scale():
+    vae = VideoVAE(MINI.vae)
+    digest = vae_digest(vae)
+    vae.latent_scale.add_(1)
+    assert vae_digest(vae) == digest
+    with torch.no_grad():
+        next(vae.decoder.parameters()).view(-1)[0] += 1e-3
+    assert vae_digest(vae) != digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(clips=25), "latents of clips=24 and seed=0; resume with these"),
+        (dict(world=replace(FEW.world, frames=13)), "latents of 17 frames, not 13; resume with --frames 17"),
+    ],
+)
+def test_latents_of_other_clips_are_refused(tmp_path, change, message):
+    _, vae = latents_of(1, tmp_path)
+    with pytest.raises(InputError, match=message):
+        cache_latents(replace(MINI, **change), vae, tmp_path, seed=0, device=torch.device("cpu"))
+
+
+def test_captions_are_drawn_in_both_forms_for_the_clips_that_are_drawn():
+    ids = draw_captions(FEW, Tokenizer(), seed=0)
+    assert ids.shape == (24, 2, 32)
+    lengths = (ids != 0).sum(-1)
+    assert (lengths[:, 1] > lengths[:, 0]).all()
+    assert sum(len(state) for state in shard_states(FEW, 0)) == 24

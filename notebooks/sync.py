@@ -2,6 +2,7 @@
 
     python notebooks/sync.py            write the package's text into the marked cells
     python notebooks/sync.py --check    only compare: print each difference, exit with 1 if there is one
+    python notebooks/sync.py --map      print README's table: which modules a lesson builds
 
 A code cell that starts with ``#| same-as: sora_edu.model.patches`` holds definitions of that module. The package is the
 source of truth; docstrings and comments may differ, and the cells leave ``@checked`` out. ``lessons.toml`` says which
@@ -28,6 +29,9 @@ from sora_edu.checked import checked
 FOLDER = Path(__file__).resolve().parent
 MARK = re.compile(r"^#\| same-as: ([\w.]+)[ \t]*$", re.MULTILINE)
 MISSING = object()
+PACKAGE = FOLDER.parent / "sora_edu"
+LESSON = re.compile(r"\(lesson (\d\d)\)\.?$")
+ROOMS = ("world", "model", "diffusion", "train", "media")  # each of their modules belongs to a lesson
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -242,19 +246,72 @@ def lessons() -> dict[Path, dict]:
     return {path: table.get(path.stem, {}) for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))}
 
 
+# ---------------------------------------------------------------- the map from lessons to modules
+
+
+def lesson_of(source: str) -> str | None:
+    """The number of the lesson that a module's docstring names at its end: "(lesson 04)"."""
+    found = LESSON.search(ast.get_docstring(ast.parse(source)) or "")
+    return found[1] if found else None
+
+
+def mapped() -> dict[str, str]:
+    """The number of the lesson of each module that lessons.toml names, as built or as belonging to it ("also")."""
+    return {
+        module: path.stem[:2]
+        for path, section in lessons().items()
+        for key in ("modules", "also")
+        for module in section.get(key, [])
+    }
+
+
+def misplaced(table: dict[str, str], package: Path = PACKAGE) -> list[str]:
+    """Where lessons.toml and the ends of the modules' docstrings disagree; each module of a room has a lesson."""
+    sources = {path: path.read_text() for path in sorted(package.rglob("*.py")) if path.name != "__init__.py"}
+    found = []
+    for path, source in sources.items():
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        name, said = ".".join(parts), lesson_of(source)
+        told = table.get(name)
+        if said != told:
+            found.append(f"{name}: its docstring ends with lesson {said}, but lessons.toml has it under {told}")
+        elif told is None and parts[1] in ROOMS:
+            found.append(f"{name} belongs to no lesson; add it to lessons.toml, and (lesson NN) to its docstring")
+    return found
+
+
+def map_table() -> str:
+    """README's table of lessons and modules, in Markdown."""
+    rows = ["| Lesson | builds | and beside it |", "|---|---|---|"]
+    for path, section in lessons().items():
+        names = [
+            [f"`{module.removeprefix('sora_edu.').replace('.', '/')}`" for module in section.get(key, [])]
+            for key in ("modules", "also")
+        ]
+        rows.append(f"| `{path.stem}` | {', '.join(names[0])} | {', '.join(names[1])} |")
+    return "\n".join(rows)
+
+
 def main() -> int:
     """Write or check all notebooks; the exit status is 1 where a check finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare only, change nothing")
-    check, bad = parser.parse_args().check, 0
+    parser.add_argument("--map", action="store_true", help="print README's table of lessons and modules")
+    asked, bad = parser.parse_args(), 0
+    if asked.map:
+        print(map_table())
+        return 0
     for path, section in lessons().items():
         notebook = nbformat.read(path, as_version=4)
-        if not check and write(notebook):
+        if not asked.check and write(notebook):
             nbformat.write(notebook, path)
             print(f"{path.name}: written")
         for fault in faults(notebook, section.get("modules", []), section.get("not_shown")):
             print(f"{path.name}: {fault}")
             bad += 1
+    for fault in misplaced(mapped()):
+        print(fault)
+        bad += 1
     return 1 if bad else 0
 
 

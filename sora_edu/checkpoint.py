@@ -2,7 +2,7 @@
 
 safetensors loads a flipped bit silently, so every file holds a SHA-256 over its header and its data, and every
 load checks it before a value is read. No pickle is ever opened. A file may come from anybody: its size, header,
-checksum, names, shapes and types are checked in this order, and nothing is built or copied before they fit.
+checksum, names, shapes and types are checked in this order, and nothing is built or copied before they fit (lesson 10).
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""Where tensors are computed and how: the device, its precision, compiled blocks, and memory that ran out (lesson 10).
+"""Where tensors are computed and how: the device, its precision, compiled blocks, and memory that ran out.
 
-Nothing here knows of training: a clip is drawn with the same helpers.
+Nothing here knows of training: a clip is drawn with the same helpers (lesson 10).
 """
 
 import os

@@ -1,6 +1,8 @@
 """How good a checkpoint is: clips of many prompts, read back by the tracker, with 95 % intervals.
 
 sora-edu evaluate --checkpoint tiny --split heldout --n 512 --json results.json
+
+(lesson 09)
 """
 
 import math

@@ -1,4 +1,4 @@
-"""From a prompt to a clip: tokenizer, text encoder, noise, guided flow, VAE decoder, in one object."""
+"""From a prompt to a clip: tokenizer, text encoder, noise, guided flow, VAE decoder, in one object (lesson 00)."""
 
 import json
 from pathlib import Path

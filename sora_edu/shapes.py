@@ -1,7 +1,7 @@
 """Axis letters and shape checks, once for the whole package.
 
 b batch, c channels, f frames, h height, w width, n tokens, d width of a token,
-pf ph pw patch size in frames, height and width. An image is a video with f = 1.
+pf ph pw patch size in frames, height and width. An image is a video with f = 1 (lesson 02).
 """
 
 from numbers import Integral

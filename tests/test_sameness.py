@@ -217,3 +217,29 @@ def test_every_lesson_has_a_section_and_every_section_a_lesson():
 
     sections = tomllib.loads((NOTEBOOKS / "lessons.toml").read_text())
     assert set(sections) == {path.stem for path in sync.lessons()}
+
+
+# --- the map from lessons to modules
+
+
+def test_lessons_toml_and_the_docstrings_agree_on_every_module():
+    assert not sync.misplaced(sync.mapped())
+
+
+def test_a_module_in_a_room_without_a_lesson_or_under_another_one_is_found(tmp_path):
+    room = tmp_path / "sora_edu" / "model"
+    room.mkdir(parents=True)
+    (room / "patches.py").write_text('"""Patches (lesson 02)."""\n')
+    (room / "stray.py").write_text('"""A module that nobody teaches."""\n')
+    assert not [line for line in sync.misplaced({"sora_edu.model.patches": "02"}, room.parent) if "patches" in line]
+    assert any("stray belongs to no lesson" in line for line in sync.misplaced({}, room.parent))
+    assert any("ends with lesson 02" in line for line in sync.misplaced({"sora_edu.model.patches": "03"}, room.parent))
+
+
+def test_a_lesson_named_in_the_middle_of_a_docstring_is_no_place():
+    assert sync.lesson_of('"""As in (lesson 04), but smaller."""') is None
+    assert sync.lesson_of('"""As in (lesson 04), but smaller (lesson 05)."""') == "05"
+
+
+def test_readme_prints_the_map():
+    assert sync.map_table() in (NOTEBOOKS.parent / "README.md").read_text()

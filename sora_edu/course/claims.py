@@ -1,7 +1,7 @@
 """What is said of Sora and its relatives, as cards, and the game of paper slips that its patches are compared with.
 
 A card's verdict says whether the claim is true. Its badge says whose word settles that: OpenAI's own report or system
-card, a published paper from which we infer, or nobody's.
+card, a published paper from which we infer, or nobody's (lesson 00).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Flow matching as SiT writes it: an interpolant between data and noise, its velocity, and the loss that learns it.
 
 Time runs from data to noise: t = 0 is data, t = 1 is noise (SiT, Ma et al., arXiv 2401.08740). SiT's own code,
-rectified flow and much of the literature put data at t = 1: ``flip_time`` goes from one convention to the other.
+rectified flow and much of the literature put data at t = 1: ``flip_time`` goes from one convention to the other
+(lesson 07).
 """
 
 import math

@@ -1,4 +1,7 @@
-"""Classifier-free guidance: away from what the model makes without a prompt, towards what it makes with one."""
+"""Classifier-free guidance: away from what the model makes without a prompt, towards what it makes with one.
+
+(lesson 09)
+"""
 
 import math
 from collections.abc import Callable

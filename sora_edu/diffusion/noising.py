@@ -1,4 +1,7 @@
-"""Forward noising as DDPM writes it: a schedule of small steps s = 1..1000, and the closed form that skips to any s."""
+"""Forward noising as DDPM writes it: a schedule of small steps s = 1..1000, and the closed form that skips to any s.
+
+(lesson 06)
+"""
 
 import math
 

@@ -5,7 +5,7 @@ calls ``callback(step, t, x_t, x_0_hat)``: where the sample is now, and the clea
 velocity x_0_hat is right on the line; a velocity of another path is walked to its end all the same.
 
 An answer of another shape than x is refused, as PyTorch would broadcast it. Its values are not looked at, which would
-make a GPU wait at every step: where a model answers NaN, the sample is NaN.
+make a GPU wait at every step: where a model answers NaN, the sample is NaN (lesson 07).
 """
 
 import math

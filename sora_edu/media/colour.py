@@ -1,7 +1,7 @@
 """Pixels of any Pillow mode and colour profile to sRGB bytes, a strip of rows at a time.
 
 A strip at a time, because a picture is decoded already: a second copy of all of it, as RGBA or as floats, is what
-would not fit. Shrinking to twice the wanted size happens within the strip, by means of k x k pixels.
+would not fit. Shrinking to twice the wanted size happens within the strip, by means of k x k pixels (lesson 03).
 """
 
 import io

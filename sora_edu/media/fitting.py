@@ -1,4 +1,7 @@
-"""Fit a video to a model, and show two beside each other: what is cut, padded or picked is returned as notes."""
+"""Fit a video to a model, and show two beside each other: what is cut, padded or picked is returned as notes.
+
+(lesson 03)
+"""
 
 import torch
 from einops import rearrange

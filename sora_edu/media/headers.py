@@ -1,7 +1,7 @@
 """Headers that cost more than their pixels: what Pillow and FFmpeg would work through without a limit.
 
 Each check walks a file's own structure, a few bytes at a time, and refuses what no camera or program writes:
-thousands of JPEG scans, a tag that claims the whole file again and again, a comment of megabytes.
+thousands of JPEG scans, a tag that claims the whole file again and again, a comment of megabytes (lesson 03).
 """
 
 import re

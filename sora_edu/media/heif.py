@@ -1,7 +1,7 @@
 """A phone's HEIC photo is a grid of tiles, each a picture of its own: where they lie, and what is done to the whole.
 
 FFmpeg hands out each tile as a stream whose `id` is the tile's item number; the grid itself is read here from the
-boxes of ISO/IEC 23008-12 (HEIF), sections 6.6.2.3 (grid), 6.5.10 (rotation) and 6.5.12 (mirror).
+boxes of ISO/IEC 23008-12 (HEIF), sections 6.6.2.3 (grid), 6.5.10 (rotation) and 6.5.12 (mirror) (lesson 03).
 """
 
 import struct

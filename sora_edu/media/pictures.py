@@ -1,4 +1,4 @@
-"""Still and animated pictures, by Pillow. `reading.load_clip` decides that a file is one."""
+"""Still and animated pictures, by Pillow. `reading.load_clip` decides that a file is one (lesson 03)."""
 
 import mmap
 import os

@@ -5,7 +5,7 @@ a file of this machine and never a URL. Whatever was cut, converted or found dam
 is a MediaError that names the file, the cause and the mend.
 
 Pillow reads pictures (`pictures`), FFmpeg videos (`videos`); `limits` has what both may cost. Import
-the public names from `sora_edu.media`.
+the public names from `sora_edu.media` (lesson 03).
 """
 
 import io

@@ -1,4 +1,7 @@
-"""Videos, and photos in the containers of videos (HEIC), by FFmpeg. `reading.load_clip` decides that a file is one."""
+"""Videos, and photos in the containers of videos (HEIC), by FFmpeg. `reading.load_clip` decides that a file is one.
+
+(lesson 03)
+"""
 
 import mmap
 import os

@@ -1,7 +1,7 @@
 """Writing clips: `save_clip(video, "cat.gif")`; the path's ending chooses the format.
 
 Trap: Pillow and libwebp merge equal neighbouring frames, so that a still clip reads back as one frame. Each of the
-animation writers below gets round this in its own way. Import the public names from `sora_edu.media`.
+animation writers below gets round this in its own way. Import the public names from `sora_edu.media` (lesson 03).
 """
 
 import io

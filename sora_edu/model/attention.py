@@ -1,4 +1,7 @@
-"""Attention: who may look at whom. Self- and cross-attention, full over spacetime, or first space and then time."""
+"""Attention: who may look at whom. Self- and cross-attention, full over spacetime, or first space and then time.
+
+(lesson 04)
+"""
 
 from einops import rearrange
 from jaxtyping import Bool, Float

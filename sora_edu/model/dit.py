@@ -1,7 +1,7 @@
 """The VideoDiT: a transformer that sees noisy spacetime patches, a time and a text, and predicts their velocity.
 
 DiT (Peebles and Xie 2212.09748) on a latent video, with adaLN-single and cross-attention to the words as in
-PixArt (2310.00426), rotary positions, and the mean of the words added to the time so that they steer early.
+PixArt (2310.00426), rotary positions, and the mean of the words added to the time so that they steer early (lesson 08).
 """
 
 import math

@@ -1,7 +1,7 @@
 """The original DiT: a transformer that denoises one latent image of a known class (Peebles and Xie, 2212.09748).
 
 Patches, a time and a label go in; every block is steered by adaLN-Zero. ``sora_edu.model.dit`` is what this course's
-video model makes of it.
+video model makes of it (lesson 08).
 """
 
 from dataclasses import dataclass

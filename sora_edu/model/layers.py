@@ -1,4 +1,4 @@
-"""What several networks do to a layer when they are built."""
+"""What several networks do to a layer when they are built (lesson 08)."""
 
 from torch import nn
 

@@ -1,4 +1,7 @@
-"""An image as a row of patches, and back: patches left to right and then down, each written out as ``(ph pw c)``."""
+"""An image as a row of patches, and back: patches left to right and then down, each written out as ``(ph pw c)``.
+
+(lesson 02)
+"""
 
 from einops import rearrange
 from jaxtyping import Float

@@ -1,6 +1,6 @@
 """Where a token sits: sin-cos embeddings that are added, and rotary ones that turn queries and keys.
 
-Both are made for any grid (frames, height, width), so a model can be asked for a grid it never trained on.
+Both are made for any grid (frames, height, width), so a model can be asked for a grid it never trained on (lesson 04).
 """
 
 import torch

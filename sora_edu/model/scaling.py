@@ -1,7 +1,7 @@
 """What a transformer costs: its parameters and its multiply-adds (MACs), in closed form and counted while it runs.
 
 One forward pass of DiT-XL/2 is 118.6 GMACs, which the paper calls 118.6 Gflops; a FLOP count is twice that, and a
-step of training costs about three forwards. Norms, activations and softmax are left out: below 0.1 % here.
+step of training costs about three forwards. Norms, activations and softmax are left out: below 0.1 % here (lesson 08).
 """
 
 import math

@@ -1,4 +1,7 @@
-"""A video as a row of tokens, in ViViT's two ways: patches of some frames laid flat, or tubelets, deep in time."""
+"""A video as a row of tokens, in ViViT's two ways: patches of some frames laid flat, or tubelets, deep in time.
+
+(lesson 03)
+"""
 
 import torch
 from einops import rearrange

@@ -1,4 +1,7 @@
-"""The text encoder: a small bidirectional transformer over words, trained together with the model it steers."""
+"""The text encoder: a small bidirectional transformer over words, trained together with the model it steers.
+
+(lesson 09)
+"""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""From a prompt to token ids, one word a token."""
+"""From a prompt to token ids, one word a token (lesson 09)."""
 
 import hashlib
 import warnings

@@ -1,7 +1,7 @@
 """A causal video VAE: 1 + 4k frames become 1 + k latent frames, and an image is a video of one frame.
 
 Space-to-depth stem, then residual blocks whose 3x3x3 convolution is split into space and time, (2+1)D
-(Tran et al. 1711.11248). Time is padded on the left only, so no latent ever sees a later frame.
+(Tran et al. 1711.11248). Time is padded on the left only, so no latent ever sees a later frame (lesson 05).
 """
 
 import torch

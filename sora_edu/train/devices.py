@@ -1,4 +1,7 @@
-"""What a device multiplies at most, and what share of that a training reaches: from datasheets, or measured here."""
+"""What a device multiplies at most, and what share of that a training reaches: from datasheets, or measured here.
+
+(lesson 10)
+"""
 
 import math
 import time

@@ -9,6 +9,8 @@ distillation (Salimans and Ho 2202.00512). Consistency and shortcut models do wi
 recording is cheap, and what is regressed is plain: no second network, no derivative of the model in time.
 
 sora-edu distill --teacher tiny --out runs/student
+
+(lesson 09)
 """
 
 import copy

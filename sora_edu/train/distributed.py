@@ -4,7 +4,8 @@ torchrun --nproc-per-node 2 -m sora_edu.cli train --preset tiny --out runs/mine
 
 PyTorch's DDP averages the gradients of whole copies of the model, and its FSDP2 (``fully_shard``, after ZeRO,
 1910.02054) also cuts weights, gradients, EMA and AdamW's memory into a piece a rank. By hand are only the sharing of
-a batch, the agreement on when to stop, and the gathering of states, a tensor at a time (``optimiser`` says why).
+a batch, the agreement on when to stop, and the gathering of states, a tensor at a time (``optimiser`` says why)
+(lesson 10).
 """
 
 import contextlib

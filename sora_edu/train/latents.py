@@ -1,4 +1,4 @@
-"""What a training draws once and keeps: its clips, their latents, their captions."""
+"""What a training draws once and keeps: its clips, their latents, their captions (lesson 10)."""
 
 import hashlib
 import warnings

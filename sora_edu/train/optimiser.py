@@ -6,7 +6,7 @@ learn as fast as common ones. Embeddings, norms and the first and last layers ar
 
 States are packed and unpacked by hand. torch.distributed.checkpoint.state_dict was tried on two processes under FSDP2
 with Muon: it kept Muon's averages whole, but the step after loading was not the same bit for bit; and its names, by
-parameter in place of by number, are not those of the runs that were begun before.
+parameter in place of by number, are not those of the runs that were begun before (lesson 10).
 """
 
 import torch

@@ -3,7 +3,7 @@
 sora-edu plan --preset compact --gpus 8 --device h100
 
 Weights, multiply-adds and activations are counted on models without numbers in them ("meta"); how fast a device
-multiplies, and which share of that a training reaches, comes from ``devices``, or is given.
+multiplies, and which share of that a training reaches, comes from ``devices``, or is given (lesson 10).
 """
 
 import math

@@ -1,6 +1,6 @@
-"""The folder of a run: one run at a time, room on the disk, metrics, and two saved states of each stage (lesson 10).
+"""The folder of a run: one run at a time, room on the disk, metrics, and two saved states of each stage.
 
-Whatever becomes of a run, one whole state of each stage that had begun is in its folder.
+Whatever becomes of a run, one whole state of each stage that had begun is in its folder (lesson 10).
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """A small grammar that writes what a clip shows as a caption, and reads a caption back.
 
 ``Parsed`` is the meaning between the two: ``described`` takes it from a state, ``write`` words it, and
-``parse_caption`` recovers it. The first wording of each list is the canonical one; the others are synonyms.
+``parse_caption`` recovers it. The first wording of each list is the canonical one; the others are synonyms (lesson 01).
 """
 
 import re

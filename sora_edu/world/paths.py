@@ -1,7 +1,7 @@
 """How objects move: paths over time in closed form, each fitted into the region that an object may use.
 
 Lengths are in units of which a canvas' shorter side measures 32, x to the right and y down; a clip lasts 16 ticks,
-however many frames sample them. So at 17x32x32 a unit is a pixel and a tick is a frame.
+however many frames sample them. So at 17x32x32 a unit is a pixel and a tick is a frame (lesson 01).
 """
 
 import math

@@ -1,7 +1,7 @@
 """What becomes of a prompt before the model reads it: the checks that it passes, and its expansion.
 
 Expansion turns a short prompt into a full caption, by saying at random what it left unsaid. Sora's report has a
-language model do this, after DALL-E 3. Here the captions' own grammar is enough.
+language model do this, after DALL-E 3. Here the captions' own grammar is enough (lesson 09).
 """
 
 import difflib

@@ -1,4 +1,7 @@
-"""Pictures of the toy world: signed distances turned into anti-aliased coverage, for a whole batch at once."""
+"""Pictures of the toy world: signed distances turned into anti-aliased coverage, for a whole batch at once.
+
+(lesson 01)
+"""
 
 import math
 

@@ -1,6 +1,7 @@
 """The toy world: objects with a shape, a colour, a size and a motion, and their exact state at every frame.
 
-Lengths are in units and times in ticks, as in ``paths``: at 17x32x32 a unit is a pixel and a tick is a frame.
+Lengths are in units and times in ticks, as in ``paths``: at 17x32x32 a unit is a pixel and a tick is a frame
+(lesson 01).
 """
 
 import math

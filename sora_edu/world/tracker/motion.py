@@ -1,7 +1,7 @@
 """A motion read from a path: each law of the toy world fitted by least squares, and the one that explains it best.
 
 Every law is a weighted sum of known curves (a constant, a line, a parabola, ...), so a fit is one small linear
-system. What is not linear, the moment of an impact or the speed of an orbit, is tried on a grid.
+system. What is not linear, the moment of an impact or the speed of an orbit, is tried on a grid (lesson 01).
 """
 
 import math

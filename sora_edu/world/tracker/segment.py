@@ -1,7 +1,8 @@
 """The mixing of colours undone: from pixels to the share of each that an object covers.
 
 A pixel of the toy world is a mixture, ``ground + alpha (colour - ground)``. The ground is what the border shows; a bar
-and the stripes of a panning camera are found and set aside; what is left names its colours, and is solved for alpha.
+and the stripes of a panning camera are found and set aside; what is left names its colours, and is solved for alpha
+(lesson 01).
 """
 
 import math

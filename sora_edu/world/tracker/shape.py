@@ -1,4 +1,7 @@
-"""What one object is and where, from its coverage: centre of mass, area, shape, size, and its place behind a bar."""
+"""What one object is and where, from its coverage: centre of mass, area, shape, size, and its place behind a bar.
+
+(lesson 01)
+"""
 
 import math
 

@@ -2,7 +2,7 @@
 
 A pixel of the toy world is a mixture, ``ground + alpha (colour - ground)``. So a clip is read by undoing the mixing:
 find the ground, name the colours, solve for alpha; its centre of mass is the position, its area the size, its
-outline the shape, and its path the motion. Nothing here was fitted to what a model draws.
+outline the shape, and its path the motion. Nothing here was fitted to what a model draws (lesson 01).
 """
 
 from dataclasses import dataclass, fields, replace

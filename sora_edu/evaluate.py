@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError, shown
 from sora_edu.model.vae import psnr
@@ -42,7 +44,8 @@ def wilson(successes: int, n: int, z: float = 1.96) -> dict:
     return {"value": p, "low": max(0.0, middle - half), "high": min(1.0, middle + half), "n": n}
 
 
-def mean_interval(values: Tensor) -> dict:
+@checked
+def mean_interval(values: Float[Tensor, "n"]) -> dict:
     """Mean of the values that are not NaN, with its 95 % interval by the normal approximation."""
     values = values[~values.isnan()].double()
     if len(values) == 0:
@@ -92,6 +95,7 @@ def prompts_of(split: str, n: int, world: WorldConfig, *, seed: int) -> tuple[St
     return state, said, [write(meaning) for meaning in said]
 
 
+@checked
 def compare(said: Parsed, tracked: Track, i: int) -> dict[str, bool]:
     """Which of the attributes that a caption names the tracker found in clip i; objects are matched by colour.
 
@@ -114,6 +118,7 @@ def compare(said: Parsed, tracked: Track, i: int) -> dict[str, bool]:
     return right | {"all": all(right.values())}
 
 
+@checked
 def shares_right(said: list[Parsed], tracked: Track) -> dict[str, dict]:
     """For "all" and each attribute, the share of the clips naming it in which it was read as said."""
     rights = [compare(meaning, tracked, i) for i, meaning in enumerate(said)]

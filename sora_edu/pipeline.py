@@ -27,7 +27,7 @@ from sora_edu.model.text import TextState
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import VideoVAE
 from sora_edu.seeds import mixed_seed
-from sora_edu.shapes import Video, check_divisible
+from sora_edu.shapes import Latent, Times, Video, check_divisible
 from sora_edu.world.prompts import check_prompt
 
 PARTS = {
@@ -187,7 +187,8 @@ class Pipeline:
                 clips.append(self.vae.decode(z).float().clamp(-1, 1).cpu())
         return torch.cat(clips)
 
-    def velocity(self, x_t: Tensor, t: Tensor, text: TextState) -> Tensor:
+    @checked
+    def velocity(self, x_t: Latent, t: Times, text: TextState) -> Tensor:
         """The transformer's velocity, in the precision of x_t."""
         return self.model.dit(x_t, t, text).to(x_t.dtype)
 

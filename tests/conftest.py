@@ -1,8 +1,11 @@
 """Shared set-up of the tests. The shape checks come from pyproject.toml's `--jaxtyping-packages`."""
 
+import threading
+
 import jaxtyping
 import pytest
 import torch
+from tqdm import tqdm
 
 import sora_edu  # noqa: F401  so that every test may import torchvision first
 
@@ -11,6 +14,13 @@ import sora_edu  # noqa: F401  so that every test may import torchvision first
 def one_thread():
     """Two test processes share two cores, and one thread gives the same bits everywhere."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bars_of_one_process():
+    """tqdm's lock is shared by forks: one that is killed while it holds it would leave the others waiting for ever."""
+    tqdm.set_lock(threading.RLock())
+    tqdm.monitor_interval = 0  # no thread that might hold it at a fork
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_attend_is_torchs_scaled_dot_product_attention(n, m, masked):
 
 def test_attend_never_looks_behind_the_mask():
     q, k, v = randn(1, 2, 4, 8), randn(1, 2, 6, 8, seed=1), randn(1, 2, 6, 8, seed=2)
-    mask = torch.arange(6) < 4
+    mask = torch.arange(6)[None] < 4
     changed_k, changed_v = k.clone(), v.clone()
     changed_k[:, :, 4:], changed_v[:, :, 4:] = 100.0, -100.0
     torch.testing.assert_close(attend(q, changed_k, changed_v, mask=mask), attend(q, k[:, :, :4], v[:, :, :4]))

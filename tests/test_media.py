@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image as Pictures
 
+from sora_edu import files
 from sora_edu.errors import InputError, MediaError
 from sora_edu.media import (
     fit_to_patches,
@@ -33,6 +34,7 @@ from sora_edu.media import (
 from sora_edu.media import limits as media_limits
 from sora_edu.media import reading as media_in
 from sora_edu.media import videos as media_videos
+from sora_edu.media import writing as media_out
 
 F, H, W = 5, 12, 22  # unequal, so that swapped axes show
 ANIMATED = [".gif", ".png", ".webp", ".mp4"]
@@ -757,9 +759,11 @@ def test_leftovers_of_killed_runs_are_swept_at_the_next_write_of_that_path(tmp_p
 def test_a_killed_write_leaves_what_the_sweep_knows(tmp_path, clip):
     pid = os.fork()
     if pid == 0:
-        media_out.os.fsync = lambda descriptor: os._exit(1)  # as a kill would: nothing is tidied
-        media_out._write_whole(tmp_path / "a.gif", b"half")
-        os._exit(0)
+        try:
+            files.os.fsync = lambda descriptor: os._exit(1)  # as a kill would: nothing is tidied
+            files.write_whole(tmp_path / "a.gif", b"half")
+        finally:
+            os._exit(0)
     os.waitpid(pid, 0)
     (left,) = tmp_path.iterdir()
     os.utime(left, (0, 0))

@@ -159,10 +159,12 @@ def test_damaged_settings_are_named(tmp_path, content):
 def test_the_folder_is_locked_against_a_second_run_and_freed_by_a_kill(tmp_path):
     child = os.fork()
     if child == 0:
-        with locked(tmp_path):
-            (tmp_path / "held").touch()
-            time.sleep(600)
-        os._exit(0)
+        try:
+            with locked(tmp_path):
+                (tmp_path / "held").touch()
+                time.sleep(600)
+        finally:
+            os._exit(0)
     while not (tmp_path / "held").exists():
         time.sleep(0.005)
     with pytest.raises(TrainingError, match="is in use by another run"), locked(tmp_path):

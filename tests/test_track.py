@@ -283,7 +283,7 @@ def test_describe_says_what_happens():
     ("video", "message"),
     [
         (torch.zeros(3, 17, 32, 32), r"x\[None\]"),
-        (torch.zeros(1, 1, 17, 32, 32), "not b 3 f h w"),
+        (torch.zeros(1, 1, 17, 32, 32), r"1 where \(b 3 f h w\) needs 3"),
         (torch.zeros(1, 3, 17, 8, 8), "16 or more"),
         (torch.zeros(1, 3, 17, 32, 32, dtype=torch.uint8), "127.5"),
         (torch.full((1, 3, 17, 32, 32), math.nan), "NaN"),

@@ -9,12 +9,14 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 from sora_edu.shapes import Video, check_frames
 
 Notes = tuple[str, ...]
 
 
+@checked
 def fit_to_patches(
     video: Shaped[Tensor, "..."], *, unit: int, max_side: int, stride: int = 4
 ) -> tuple[Float[Tensor, "b c nf nh nw"], Notes]:
@@ -32,6 +34,7 @@ def fitting_size(size: tuple[int, int], *, unit: int, max_side: int) -> tuple[in
     return height, width
 
 
+@checked
 def fit_video(
     video: Shaped[Tensor, "..."], *, size: tuple[int, int], frames: int | None = None, stride: int = 4
 ) -> tuple[Float[Tensor, "b c nf nh nw"], Notes]:
@@ -59,6 +62,7 @@ def check_video(video: object) -> None:
         raise InputError(f"got {got}, expected a video b c f h w of floats in [-1, 1]; divide bytes by 127.5, less 1")
 
 
+@checked
 def pick_frames(video: Video, frames: int | None, stride: int) -> tuple[Float[Tensor, "b c nf h w"], Notes]:
     """Pick `frames` evenly out of more, or keep the first 1 + k * stride."""
     have = video.shape[2]
@@ -72,6 +76,7 @@ def pick_frames(video: Video, frames: int | None, stride: int) -> tuple[Float[Te
     return video[:, :, :kept], notes
 
 
+@checked
 def crop_to_aspect(video: Video, size: tuple[int, int]) -> tuple[Float[Tensor, "b c f nh nw"], Notes]:
     """Cut out the middle, in the aspect of `size` = (height, width)."""
     height, width = video.shape[-2:]
@@ -85,6 +90,7 @@ def crop_to_aspect(video: Video, size: tuple[int, int]) -> tuple[Float[Tensor, "
     return video[..., top : top + crop[0], left : left + crop[1]], (note,)
 
 
+@checked
 def resize(video: Video, size: tuple[int, int]) -> tuple[Float[Tensor, "b c f nh nw"], Notes]:
     """Resize each frame to `size` = (height, width) with antialiasing."""
     frames, height, width = video.shape[2:]
@@ -96,6 +102,7 @@ def resize(video: Video, size: tuple[int, int]) -> tuple[Float[Tensor, "b c f nh
     return rearrange(flat, "(b f) c h w -> b c f h w", f=frames), (note,)
 
 
+@checked
 def side_by_side(a: Shaped[Tensor, "..."], b: Shaped[Tensor, "..."], *, gap: int = 2) -> Float[Tensor, "b c f h w"]:
     """Join two videos b c f h w left and right, `gap` white pixels between; all but their widths must agree."""
     check_video(a)

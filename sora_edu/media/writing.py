@@ -21,6 +21,7 @@ from PIL import GifImagePlugin, PngImagePlugin
 from PIL import Image as Pictures
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError, MediaError
 from sora_edu.files import write_whole
 
@@ -32,6 +33,7 @@ Notes = tuple[str, ...]
 Frames = UInt8[np.ndarray, "f h w 3"]
 
 
+@checked
 def to_uint8(x: Shaped[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """Turn [-1, 1] into bytes 0..255, to nearest; values outside are clipped. The one place where this is done.
 
@@ -46,6 +48,7 @@ def to_uint8(x: Shaped[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+@checked
 def save_clip(
     video: Shaped[Tensor, "..."],
     path: str | os.PathLike,

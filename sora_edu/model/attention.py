@@ -8,15 +8,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 from sora_edu.model.positions import Rope, apply_rope
 from sora_edu.shapes import Grid, Tokens, head_width
 
 Heads = Float[Tensor, "b heads n dh"]
 Context = Float[Tensor, "b m dc"]  # what is looked at, such as the words of a prompt
-Mask = Bool[Tensor, "..."]  # True where looking is allowed; broadcast to b heads n m
+Mask = Bool[Tensor, "*#lead #n m"]  # True where looking is allowed; broadcast to b heads n m
 
 
+@checked
 def attend(
     q: Float[Tensor, "b heads n dh"],
     k: Float[Tensor, "b heads m dh"],
@@ -36,6 +38,7 @@ def attend(
     return scores.softmax(-1).to(v.dtype) @ v
 
 
+@checked
 def apply_rotary(q: Heads, k: Heads, rope: Rope | None) -> tuple[Heads, Heads]:
     """Turn queries and keys by their positions; None leaves them as they are."""
     return (q, k) if rope is None else (apply_rope(q, *rope), apply_rope(k, *rope))
@@ -56,6 +59,7 @@ class SelfAttention(nn.Module):
         self.norm_q = nn.RMSNorm(dh, eps=1e-6)
         self.norm_k = nn.RMSNorm(dh, eps=1e-6)
 
+    @checked
     def forward(self, x: Tokens, *, rope: Rope | None = None, mask: Mask | None = None) -> Tokens:
         q, k, v = rearrange(self.qkv(x), "b n (three heads dh) -> three b heads n dh", three=3, heads=self.heads)
         q = self.norm_q(q.to(x.dtype))  # autocast made q and k bf16; the norm keeps to the precision of x
@@ -77,6 +81,7 @@ class CrossAttention(nn.Module):
         self.norm_q = nn.RMSNorm(dh, eps=1e-6)
         self.norm_k = nn.RMSNorm(dh, eps=1e-6)
 
+    @checked
     def forward(self, x: Tokens, context: Context, *, mask: Bool[Tensor, "b m"] | None = None) -> Tokens:
         q = rearrange(self.q(x), "b n (heads dh) -> b heads n dh", heads=self.heads)
         k, v = rearrange(self.kv(context), "b m (two heads dh) -> two b heads m dh", two=2, heads=self.heads)
@@ -95,6 +100,7 @@ class FactorisedAttention(nn.Module):
         self.space = SelfAttention(d, heads)
         self.time = SelfAttention(d, heads)
 
+    @checked
     def forward(self, x: Tokens, *, grid: Grid) -> Tokens:
         nf, nh, nw = grid
         if nf * nh * nw != x.shape[1]:

@@ -7,10 +7,11 @@ PixArt (2310.00426), rotary positions, and the mean of the words added to the ti
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sora_edu.checked import checked
 from sora_edu.config import DiTConfig, TextConfig
 from sora_edu.model.attention import CrossAttention, SelfAttention
 from sora_edu.model.layers import start_at_zero
@@ -20,6 +21,7 @@ from sora_edu.model.text import TextEncoder, TextState
 from sora_edu.shapes import Grid, Latent, Times, Tokens
 
 
+@checked
 def timestep_embedding(t: Times, d: int, *, max_period: float = 10_000.0) -> Float[Tensor, "b d"]:
     """cos and sin of 1000 t at d/2 frequencies: neighbouring times look alike, distant ones do not (DDPM, DiT)."""
     frequency = torch.exp(-math.log(max_period) * torch.arange(d // 2, device=t.device) / (d // 2))
@@ -27,6 +29,7 @@ def timestep_embedding(t: Times, d: int, *, max_period: float = 10_000.0) -> Flo
     return torch.cat((angle.cos(), angle.sin()), -1)
 
 
+@checked
 def modulate(x: Tokens, shift: Float[Tensor, "b 1 d"], scale: Float[Tensor, "b 1 d"]) -> Tokens:
     """``x * (1 + scale) + shift``; after a norm without own weights it is adaptive layer norm (DiT, section 3.2)."""
     return x * (1 + scale) + shift
@@ -52,6 +55,7 @@ class VideoDiTBlock(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.zeros(6, d))
         start_at_zero(self.cross.out)
 
+    @checked
     def forward(self, x: Tokens, modulation: Float[Tensor, "b 6 d"], text: TextState, rope: Rope) -> Tokens:
         six = (modulation + self.scale_shift_table)[:, :, None].unbind(1)  #             b 1 d each
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = six
@@ -79,12 +83,14 @@ class VideoDiT(nn.Module):
         for layer in (self.modulation, self.final_modulation, self.head):
             start_at_zero(layer)
 
+    @checked
     def grid(self, x_t: Latent) -> Grid:
         """Tokens along frames, height and width for a latent of this shape."""
         pf, ph, pw = self.config.patch
         return token_grid(tuple(x_t.shape[2:]), pf=pf, ph=ph, pw=pw)
 
-    def forward(self, x_t: Latent, t: Times, text: TextState) -> Latent:
+    @checked
+    def forward(self, x_t: Float[Tensor, "b {self.config.channels} lf lh lw"], t: Times, text: TextState) -> Latent:
         d, heads = self.config.width, self.config.heads
         pf, ph, pw = self.config.patch
         grid = self.grid(x_t)
@@ -109,5 +115,6 @@ class TextToVideo(nn.Module):
         self.text = TextEncoder(text, vocabulary)
         self.dit = VideoDiT(dit)
 
-    def forward(self, x_t: Latent, t: Times, ids: Int[Tensor, "b l"], mask: Tensor) -> Latent:
+    @checked
+    def forward(self, x_t: Latent, t: Times, ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Latent:
         return self.dit(x_t, t, self.text(ids, mask))

@@ -12,13 +12,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 from sora_edu.model.attention import attend
 from sora_edu.model.dit import modulate, timestep_embedding
 from sora_edu.model.layers import start_at_zero
 from sora_edu.model.patches import PatchEmbed, unpatchify
 from sora_edu.model.positions import sincos_nd
-from sora_edu.shapes import Image, Times, Tokens, check_divisible, head_width
+from sora_edu.shapes import Times, Tokens, check_divisible, head_width
 
 DIT_SIZES = {  # depth, width, heads (DiT, table 1)
     "S": (12, 384, 6),
@@ -76,10 +77,12 @@ class TimeEmbed(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
 
+    @checked
     def forward(self, t: Times) -> Float[Tensor, "b d"]:
         return self.mlp(timestep_embedding(t, 256))
 
 
+@checked
 def drop_labels(
     labels: Int[Tensor, "b"], *, null: int, rate: float, generator: torch.Generator | None = None
 ) -> Int[Tensor, "b"]:
@@ -102,6 +105,7 @@ class LabelEmbed(nn.Module):
         self.embed = nn.Embedding(classes + 1, width)
         nn.init.normal_(self.embed.weight, std=0.02)
 
+    @checked
     def forward(self, labels: Int[Tensor, "b"]) -> Float[Tensor, "b d"]:
         if not labels.is_meta and not ((labels >= 0) & (labels <= self.classes)).all():
             got = f"{labels.min()} to {labels.max()}"
@@ -119,6 +123,7 @@ class PlainAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
+    @checked
     def forward(self, x: Tokens) -> Tokens:
         q, k, v = rearrange(self.qkv(x), "b n (three heads dh) -> three b heads n dh", three=3, heads=self.heads)
         return self.out(rearrange(attend(q, k, v), "b heads n dh -> b n (heads dh)"))
@@ -140,6 +145,7 @@ class DiTBlock(nn.Module):
         self.modulation = nn.Linear(width, 6 * width)
         start_at_zero(self.modulation)
 
+    @checked
     def forward(self, x: Tokens, c: Float[Tensor, "b d"]) -> Tokens:
         six = self.modulation(F.silu(c))[:, None].chunk(6, -1)  #                      b 1 d each
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = six
@@ -158,6 +164,7 @@ class FinalLayer(nn.Module):
         start_at_zero(self.modulation)
         start_at_zero(self.head)
 
+    @checked
     def forward(self, x: Tokens, c: Float[Tensor, "b d"]) -> Float[Tensor, "b n out"]:
         shift, scale = self.modulation(F.silu(c))[:, None].chunk(2, -1)  #             b 1 d each
         return self.head(modulate(self.norm(x), shift, scale))  #                      b n (ph pw c)
@@ -182,7 +189,10 @@ class ImageDiT(nn.Module):
         self.blocks = nn.ModuleList(DiTBlock(d, config.heads, mlp_ratio=config.mlp_ratio) for _ in range(config.depth))
         self.final = FinalLayer(d, p * p * config.channels_out)
 
-    def forward(self, x_t: Image, t: Times, labels: Int[Tensor, "b"]) -> Float[Tensor, "b out h w"]:
+    @checked
+    def forward(
+        self, x_t: Float[Tensor, "b {self.config.channels} h w"], t: Times, labels: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b out h w"]:
         if tuple(x_t.shape[2:]) != self.config.size:
             raise InputError(f"h w = {tuple(x_t.shape[2:])}, but this model's positions are for {self.config.size}")
         x = self.embed(x_t) + self.positions  #                                        b n d

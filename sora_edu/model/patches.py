@@ -7,16 +7,19 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 from sora_edu.shapes import Image, Tokens, check_divisible
 
 
+@checked
 def check_axes(x: Tensor, axes: str) -> None:
     """Raise InputError unless ``x`` has one axis for each letter of ``axes``, such as "b c h w"."""
     if x.ndim != len(axes.split()):
         raise InputError(f"got {x.ndim} axes, {tuple(x.shape)}, instead of ({axes}); add a missing axis with x[None]")
 
 
+@checked
 def patchify(images: Image, *, ph: int, pw: int) -> Tokens:
     """Cut images into non-overlapping patches and flatten each (ViT, 2010.11929, eq. 1).
 
@@ -29,6 +32,7 @@ def patchify(images: Image, *, ph: int, pw: int) -> Tokens:
     return rearrange(images, "b c (nh ph) (nw pw) -> b (nh nw) (ph pw c)", ph=ph, pw=pw)
 
 
+@checked
 def unpatchify(tokens: Tokens, *, grid: tuple[int, int], ph: int, pw: int) -> Image:
     """Put patches back together, the inverse of patchify: ``b n (ph pw c)`` to ``b c h w``.
 
@@ -42,6 +46,7 @@ def unpatchify(tokens: Tokens, *, grid: tuple[int, int], ph: int, pw: int) -> Im
     return rearrange(tokens, "b (nh nw) (ph pw c) -> b c (nh ph) (nw pw)", nh=nh, ph=ph, pw=pw)
 
 
+@checked
 def sliding_patches(images: Image, *, patch: int, stride: int) -> Tokens:
     """Cut square patches that start every ``stride`` pixels and so overlap where stride < patch.
 
@@ -64,6 +69,7 @@ class PatchEmbed(nn.Module):
         self.ph, self.pw = ph, pw
         self.embed = nn.Linear(ph * pw * channels, width)
 
+    @checked
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Return one token for each patch; raises InputError as patchify does."""
         patches = patchify(images, ph=self.ph, pw=self.pw)  # b n (ph pw c)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 
 Rope = tuple[Float[Tensor, "n half"], Float[Tensor, "n half"]]  # cos and sin of a head's angles, half = dh / 2
@@ -18,6 +19,7 @@ def grid_positions(grid: tuple[int, ...], *, device=None) -> Float[Tensor, "n ax
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
 
 
+@checked
 def sincos_1d(position: Float[Tensor, "n"], d: int, *, theta: float = 10_000.0) -> Float[Tensor, "n d"]:
     """sin and cos of a position at d/2 frequencies theta^(-2i/d) (Vaswani et al. 1706.03762, section 3.5).
 
@@ -65,8 +67,9 @@ def rope_nd(grid: tuple[int, ...], head_dim: int, *, theta: float = 100.0, devic
     return angle.cos(), angle.sin()
 
 
+@checked
 def apply_rope(
-    x: Float[Tensor, "b heads n dh"], cos: Float[Tensor, "n half"], sin: Float[Tensor, "n half"]
+    x: Float[Tensor, "b heads n dh"], cos: Float[Tensor, "n dh//2"], sin: Float[Tensor, "n dh//2"]
 ) -> Float[Tensor, "b heads n dh"]:
     """Turn each pair (x_i, x_(i + dh/2)) by its angle: the norm stays, and q . k depends on relative position only."""
     x_1, x_2 = x.chunk(2, -1)

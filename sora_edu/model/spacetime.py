@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 from sora_edu.model.patches import check_axes, patchify
 from sora_edu.shapes import Grid, Tokens, Video, check_divisible
@@ -25,6 +26,7 @@ def uniform_indices(frames: int, count: int) -> list[int]:
     return [i * (frames - 1) // max(count - 1, 1) for i in range(count)]
 
 
+@checked
 def uniform_frames(video: Video, *, count: int) -> Float[Tensor, "b c {count} h w"]:
     """Keep ``count`` frames, evenly spread: ``b c f h w`` to ``b c count h w`` (ViViT, 2103.15691, section 3.2)."""
     check_axes(video, "b c f h w")
@@ -32,6 +34,7 @@ def uniform_frames(video: Video, *, count: int) -> Float[Tensor, "b c {count} h 
     return video.index_select(2, indices)
 
 
+@checked
 def flat_frame_tokens(video: Video, *, count: int, ph: int, pw: int) -> Tokens:
     """Cut ``count`` evenly spread frames into image patches and lay them end to end (ViViT, 2103.15691, figure 2).
 
@@ -52,6 +55,7 @@ def token_grid(shape: tuple[int, int, int], *, pf: int, ph: int, pw: int) -> Gri
     return check_divisible("f", f, pf), check_divisible("h", h, ph), check_divisible("w", w, pw)
 
 
+@checked
 def patchify_video(video: Video, *, pf: int, ph: int, pw: int) -> Tokens:
     """Cut a video into boxes of pf frames by ph by pw pixels, tubelets (ViViT section 3.2, figure 3).
 
@@ -63,6 +67,7 @@ def patchify_video(video: Video, *, pf: int, ph: int, pw: int) -> Tokens:
     return rearrange(video, "b c (nf pf) (nh ph) (nw pw) -> b (nf nh nw) (pf ph pw c)", pf=pf, ph=ph, pw=pw)
 
 
+@checked
 def unpatchify_video(tokens: Tokens, *, grid: Grid, pf: int, ph: int, pw: int) -> Video:
     """Put tubelets back together, the inverse of patchify_video: ``b n (pf ph pw c)`` to ``b c f h w``.
 
@@ -79,6 +84,7 @@ def unpatchify_video(tokens: Tokens, *, grid: Grid, pf: int, ph: int, pw: int) -
     return rearrange(tokens, order, nf=nf, nh=nh, pf=pf, ph=ph, pw=pw)
 
 
+@checked
 def sliding_tubelets(video: Video, *, patch: tuple[int, int, int], stride: tuple[int, int, int]) -> Tokens:
     """Cut boxes of patch = (pf, ph, pw) that start every ``stride`` frames, rows, columns, and so may overlap.
 
@@ -103,6 +109,7 @@ class TubeletEmbed(nn.Module):
         self.pf, self.ph, self.pw = pf, ph, pw
         self.embed = nn.Linear(pf * ph * pw * channels, width)
 
+    @checked
     def forward(self, video: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b n d"]:
         """Return one token for each tubelet; raises InputError as patchify_video does."""
         tubelets = patchify_video(video, pf=self.pf, ph=self.ph, pw=self.pw)  # b n (pf ph pw c)

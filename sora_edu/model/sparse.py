@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn, tensor
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError
 from sora_edu.model.attention import SelfAttention
 from sora_edu.model.positions import Rope, grid_positions
@@ -60,6 +61,7 @@ def factorised_masks(grid: Grid, *, device=None) -> tuple[Bool[Tensor, "n n"], B
     return window_mask(grid, (1, nh, nw), device=device), window_mask(grid, (nf, 1, 1), device=device)
 
 
+@checked
 def cut_windows(x: Tokens, *, grid: Grid, window: Grid) -> Groups:
     """Tokens of a grid as groups, one a window: ``b n d`` to ``(b n/m) m d`` with m = wf * wh * ww.
 
@@ -73,6 +75,7 @@ def cut_windows(x: Tokens, *, grid: Grid, window: Grid) -> Groups:
     return rearrange(x, order, nf=nf // wf, wf=wf, nh=nh // wh, wh=wh, nw=nw // ww, ww=ww)
 
 
+@checked
 def join_windows(groups: Groups, *, grid: Grid, window: Grid) -> Tokens:
     """Put the groups of cut_windows back in the order of the tokens; its inverse."""
     check_fit("window", window, grid)
@@ -82,6 +85,7 @@ def join_windows(groups: Groups, *, grid: Grid, window: Grid) -> Tokens:
     return rearrange(groups, order, nf=nf // wf, wf=wf, nh=nh // wh, wh=wh, nw=nw // ww, ww=ww)
 
 
+@checked
 def cut_strides(x: Tokens, *, grid: Grid, stride: Grid) -> Groups:
     """Tokens of a grid as groups, one a starting point: ``b n d`` to ``(b sf sh sw) m d`` with m = n / (sf * sh * sw).
 
@@ -95,6 +99,7 @@ def cut_strides(x: Tokens, *, grid: Grid, stride: Grid) -> Groups:
     return rearrange(x, order, nf=nf // sf, sf=sf, nh=nh // sh, sh=sh, nw=nw // sw, sw=sw)
 
 
+@checked
 def join_strides(groups: Groups, *, grid: Grid, stride: Grid) -> Tokens:
     """Put the groups of cut_strides back in the order of the tokens; its inverse."""
     check_fit("stride", stride, grid)
@@ -115,6 +120,7 @@ class WindowAttention(nn.Module):
         self.window = window
         self.attention = SelfAttention(d, heads)
 
+    @checked
     def forward(self, x: Tokens, *, grid: Grid, rope: Rope | None = None) -> Tokens:
         fit = {"grid": grid, "window": self.window}
         groups = cut_windows(x, **fit)  #                                                (b windows) m d
@@ -134,6 +140,7 @@ class StridedAttention(nn.Module):
         self.stride = stride
         self.attention = SelfAttention(d, heads)
 
+    @checked
     def forward(self, x: Tokens, *, grid: Grid, rope: Rope | None = None) -> Tokens:
         fit = {"grid": grid, "stride": self.stride}
         groups = cut_strides(x, **fit)  #                                                (b strides) m d

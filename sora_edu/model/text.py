@@ -8,6 +8,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sora_edu.checked import checked
 from sora_edu.config import TextConfig
 from sora_edu.model.attention import SelfAttention
 from sora_edu.model.positions import Rope, rope_nd
@@ -32,6 +33,7 @@ class TextBlock(nn.Module):
         self.attention = SelfAttention(d, heads)
         self.mlp = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(approximate="tanh"), nn.Linear(4 * d, d))
 
+    @checked
     def forward(self, x: Tokens, rope: Rope, mask: Bool[Tensor, "b 1 1 l"]) -> Tokens:
         x = x + self.attention(self.norm_1(x), rope=rope, mask=mask)
         return x + self.mlp(self.norm_2(x))
@@ -48,6 +50,7 @@ class TextEncoder(nn.Module):
         self.blocks = nn.ModuleList(TextBlock(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
 
+    @checked
     def forward(self, ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> TextState:
         rope = rope_nd((ids.shape[1],), self.config.width // self.config.heads, device=ids.device)
         x = self.embed(ids)  #                                          b l dc

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.errors import CutPromptWarning, InputError
 from sora_edu.world.captions import split_words, words
 
@@ -64,6 +65,7 @@ class Tokenizer:
             ids[row, 1 : 1 + len(own)] = torch.tensor(own, dtype=torch.long)
         return ids, ids != PAD
 
+    @checked(empty=True)
     def decode(self, ids: Int[Tensor, "b l"]) -> list[str]:
         """Return the words of each row, without start and padding."""
         names = [*SPECIAL, *self.vocabulary]

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sora_edu.checked import checked
 from sora_edu.config import VAEConfig
 from sora_edu.model.layers import start_at_zero
 from sora_edu.shapes import Latent, Video
@@ -24,6 +25,7 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels, 1, 1, 1))
 
+    @checked
     def forward(self, x: Video) -> Video:
         return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6) * self.weight
 
@@ -35,6 +37,7 @@ class CausalConv(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(channels_in, channels_out, (3, 1, 1), stride=(stride, 1, 1))
 
+    @checked
     def forward(self, x: Video) -> Features:
         return self.conv(torch.cat((x[:, :, :1], x[:, :, :1], x), 2))
 
@@ -50,6 +53,7 @@ class ResBlock(nn.Module):
         self.time = CausalConv(channels, channels)
         start_at_zero(self.time.conv)
 
+    @checked
     def forward(self, x: Video) -> Video:
         y = self.space(F.silu(self.norm_space(x)))
         return x + self.time(F.silu(self.norm_time(y)))
@@ -62,6 +66,7 @@ class TimeUp(nn.Module):
         super().__init__()
         self.conv = CausalConv(channels_in, 2 * channels_out)
 
+    @checked
     def forward(self, x: Video) -> Features:
         return rearrange(self.conv(x), "b (two c) f h w -> b c (f two) h w", two=2)[:, :, 1:]
 
@@ -81,7 +86,8 @@ class Encoder(nn.Module):
         last = nn.Conv3d(widths[-1], 2 * config.channels, 1)  # mean and log-variance
         self.layers = nn.Sequential(*layers, RMSNorm(widths[-1]), nn.SiLU(), last)
 
-    def forward(self, video: Video) -> tuple[Latent, Latent]:
+    @checked
+    def forward(self, video: Float[Tensor, "b 3 f h w"]) -> tuple[Latent, Latent]:
         x = rearrange(video, "b c f (h ph) (w pw) -> b (ph pw c) f h w", ph=self.fs, pw=self.fs)  # space to depth
         mean, logvar = self.layers(x).chunk(2, 1)
         return mean, logvar.clamp(-20, 10)  # a wild guess must not become inf
@@ -102,6 +108,7 @@ class Decoder(nn.Module):
         last = nn.Conv3d(widths[-1], 3 * config.fs**2, (1, 3, 3), padding=(0, 1, 1))
         self.layers = nn.Sequential(*layers, RMSNorm(widths[-1]), nn.SiLU(), last)
 
+    @checked
     def forward(self, z: Latent) -> Video:
         return rearrange(self.layers(z), "b (ph pw c) f h w -> b c f (h ph) (w pw)", ph=self.fs, pw=self.fs)
 
@@ -117,7 +124,8 @@ class VideoVAE(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(self.config.channels, 1, 1, 1))
         self.register_buffer("latent_scale", torch.ones(self.config.channels, 1, 1, 1))
 
-    def encode(self, video: Video, *, generator: torch.Generator | None = None) -> Latent:
+    @checked
+    def encode(self, video: Float[Tensor, "b 3 f h w"], *, generator: torch.Generator | None = None) -> Latent:
         """Scaled latent ``z = (E(x) - latent_mean) * latent_scale``: the mean, or a sample with a generator."""
         self.config.latent_shape(*video.shape[2:])  # or an InputError that names the sizes that fit
         mean, logvar = self.encoder(video)
@@ -125,11 +133,13 @@ class VideoVAE(nn.Module):
             mean = mean + (logvar / 2).exp() * torch.randn(mean.shape, generator=generator, device=mean.device)
         return (mean - self.latent_mean) * self.latent_scale
 
-    def decode(self, z: Latent) -> Video:
+    @checked
+    def decode(self, z: Float[Tensor, "b {self.config.channels} lf lh lw"]) -> Video:
         """The video of a scaled latent, not clamped: pixels about [-1, 1]."""
         return self.decoder(z / self.latent_scale + self.latent_mean)
 
     @torch.no_grad()
+    @checked
     def fit_scale(self, latents: Latent) -> None:
         """Set mean and scale from latents made while they were 0 and 1 (LDM 2112.10752, section 4.3.2)."""
         std, mean = torch.std_mean(latents.float(), (0, 2, 3, 4), keepdim=True)
@@ -137,14 +147,16 @@ class VideoVAE(nn.Module):
         self.latent_scale.copy_(1 / std[0].clamp(min=1e-6))
 
 
+@checked
 def kl_divergence(mean: Latent, logvar: Latent) -> Float[Tensor, ""]:
     """KL(N(mean, var) || N(0, 1)), averaged over latent values (Kingma and Welling 1312.6114, appendix B)."""
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 
+@checked
 def vae_loss(
     vae: VideoVAE,
-    video: Video,
+    video: Float[Tensor, "b 3 f h w"],
     *,
     kl_weight: float,
     generator: torch.Generator | None = None,
@@ -167,6 +179,7 @@ def vae_loss(
     return {"loss": mse + 0.1 * l1 + kl_weight * kl, "mse": mse, "l1": l1, "kl": kl}
 
 
+@checked
 def psnr(video: Video, reference: Video) -> Float[Tensor, "b"]:
     """Peak signal-to-noise ratio of each clip in dB, for pixels in [-1, 1] (peak to peak 2)."""
     mse = (video.clamp(-1, 1) - reference).square().flatten(1).mean(1)

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from sora_edu.checked import checked
 from sora_edu.checkpoint import load_tensors, save_tensors, verify
 from sora_edu.compute import autocast, choose_device, compile_blocks, should_compile
 from sora_edu.config import Preset, TrainConfig
@@ -50,6 +51,7 @@ STUDENT_TRAIN = TrainConfig(steps=8000, batch=16, lr=3e-4, muon_lr=1e-3, warmup=
 
 
 @torch.no_grad()
+@checked
 def record_walk(
     velocity_fn: VelocityFn, noise: Float[Tensor, "b *rest"], *, strides: int, steps: int, shift: float
 ) -> Float[Tensor, "b {strides}+1 *rest"]:
@@ -70,6 +72,7 @@ def record_walk(
     return torch.stack([*stands, end], 1)
 
 
+@checked
 def stride_loss(velocity_fn: VelocityFn, walk: Float[Tensor, "b stands *rest"], *, shift: float) -> Float[Tensor, ""]:
     """Mean square between the student's velocity and the one that reaches the teacher's next stand, over all strides.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sora_edu.checked import checked
 from sora_edu.config import Preset, TrainConfig
 from sora_edu.diffusion.flow import flow_loss
 from sora_edu.errors import InputError
@@ -57,6 +58,7 @@ class Plan:
         return self.steps * (self.compute + self.exchange)
 
 
+@checked
 def saved_bytes(run: Callable[[], Tensor], module: nn.Module) -> int:
     """Bytes that autograd keeps for the backward pass of ``run``, each storage once, without the weights."""
     own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}

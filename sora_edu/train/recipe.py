@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from sora_edu.checked import checked
 from sora_edu.checkpoint import save_tensors
 from sora_edu.compute import LONG, compile_blocks, should_compile
 from sora_edu.config import PRESETS, Preset
@@ -56,6 +57,7 @@ class Job:
         return fit(stage, asked.out, seed=asked.seed, resume=asked.resume, ranks=self.ranks, deadline=self.deadline)
 
 
+@checked
 def vae_losses(preset: Preset, draw: Callable[[torch.Generator], Video], *, ranks: Ranks = ALONE) -> LossFn:
     """What a step of the VAE's training minimises; ``draw`` gives this rank's clips."""
     batch, mine = preset.vae_train.batch, ranks.rows(preset.vae_train.batch)
@@ -89,6 +91,7 @@ def train_vae(job: Job) -> VideoVAE:
     return job.fit(stage)
 
 
+@checked
 def captioned_losses(
     preset: Preset, latents: Latent, ids: Int[Tensor, "n 2 l"], *, ranks: Ranks = ALONE
 ) -> Callable[[nn.Module, torch.Generator], dict[str, Tensor]]:
@@ -127,6 +130,7 @@ def recorded_as_graphs(loss_fn: LossFn) -> LossFn:
     return graphed
 
 
+@checked
 def train_dit(job: Job, vae: VideoVAE, latents: Latent, ids: Int[Tensor, "n 2 l"]) -> TextToVideo:
     """Stage two: text encoder and VideoDiT on cached latents, captions dropped at times, images among the videos."""
     preset, asked, settings = job.preset, job.options, job.preset.dit_train

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sora_edu.checked import checked
 from sora_edu.compute import autocast
 from sora_edu.evaluate import evaluate_pipeline
 from sora_edu.media import save_clip
@@ -24,6 +25,7 @@ PROMPTS = (
 )
 
 
+@checked
 def watch_vae(held_out: Video, out: Path, *, device: torch.device) -> Evaluate:
     """Strips of four clips above their reconstructions, and the PSNR of all, in dB."""
 
@@ -59,6 +61,7 @@ def quick_accuracy(sampler: Pipeline, seed: int, n: int = 64) -> dict:
     return {name: result[name]["value"] for name in ("all", "shape", "colour", "motion")}
 
 
+@checked
 def save_strips(video: Video, path: Path) -> None:
     """Every second frame of each clip, left to right, one clip a row."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError, PromptError
 from sora_edu.world.state import State, check_state
 from sora_edu.world.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES, check_name
@@ -114,6 +115,7 @@ class Parsed:
 # --- from a state to its meaning and its caption ---------------------------------------------------------------------
 
 
+@checked
 def described(state: State, *, style: str = "short") -> list[Parsed]:
     """Say what a caption of the style mentions: ``full`` adds sizes, backgrounds and directions; both name a pan.
 
@@ -185,6 +187,7 @@ def _noun(thing: Thing, choose: Callable[[tuple[str, ...]], str]) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
+@checked
 def caption(state: State, *, style: str = "short", generator: torch.Generator | None = None) -> list[str]:
     """Write one caption a clip: "a red circle falls", or in full "a large red circle falls on a black background".
 

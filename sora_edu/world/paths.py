@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.world.vocabulary import MOTIONS, SHAPES, SIZES
 
 TICKS = 16.0  # duration of a clip
@@ -29,6 +30,7 @@ def tick_times(frames: int, *, device: torch.device | None = None) -> Float[Tens
     return torch.linspace(0, TICKS, frames, device=device)
 
 
+@checked(empty=True)
 def bounce(
     ticks: Float[Tensor, "f"], drop: Float[Tensor, "b 1"], hit: Float[Tensor, "b 1"], rebound: Float[Tensor, "b 1"]
 ) -> Float[Tensor, "b f"]:
@@ -41,6 +43,7 @@ def bounce(
     return torch.where(ticks < hit, g * ticks**2 / 2, drop - rebound * g * hit * after + g * after**2 / 2)
 
 
+@checked(empty=True)
 def relative_paths(
     u: Float[Tensor, "b 4"], room: Float[Tensor, "b 2"], ticks: Float[Tensor, "f"]
 ) -> tuple[Float[Tensor, "b m f 2"], Float[Tensor, "b m f"], Float[Tensor, "b m 5"]]:
@@ -83,6 +86,7 @@ def relative_paths(
     return paths, torch.stack(scales, 1), torch.stack(bounds, 1)
 
 
+@checked(empty=True)
 def place(
     path: Float[Tensor, "b f 2"],
     low: Float[Tensor, "b 2"],
@@ -104,6 +108,7 @@ def _lookup(table: dict[str, float], names: tuple[str, ...], index: Int[Tensor, 
     return torch.tensor([table[name] for name in names], device=index.device)[index]
 
 
+@checked(empty=True)
 def move_alone(
     shape: Int[Tensor, "b"],
     motion: Int[Tensor, "b"],
@@ -130,6 +135,7 @@ def move_alone(
     return centre, radius[:, None] * scales[rows, motion]
 
 
+@checked(empty=True)
 def collide(
     shape: Int[Tensor, "b 2"], u: Float[Tensor, "b 7"], region: Float[Tensor, "b 4"], ticks: Float[Tensor, "f"]
 ) -> tuple[Float[Tensor, "b 2 f 2"], Float[Tensor, "b 2 f"]]:
@@ -151,6 +157,7 @@ def collide(
     return torch.stack((x, y), -1), radius[..., None].expand_as(x)
 
 
+@checked(empty=True)
 def pass_behind(
     shape: Int[Tensor, "b"],
     motion: Int[Tensor, "b"],

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.config import WorldConfig
 from sora_edu.world.paths import pixels_per_unit, tick_times
 from sora_edu.world.state import State, check_state
@@ -31,11 +32,13 @@ STRIPE_DEPTH = 0.08
 CHUNK = 16  # clips drawn at a time, so that a chunk stays in the processor's cache
 
 
+@checked(empty=True)
 def half_plane(x: Tensor, y: Tensor, angle: float, distance: Tensor) -> Tensor:
     """Signed distance to a line: negative inside, the outward normal at ``angle`` (0 right, pi/2 down)."""
     return x * math.cos(angle) + (y * math.sin(angle) - distance)
 
 
+@checked(empty=True)
 def coverage(
     shape: str, x: Float[Tensor, "n f 1 w"], y: Float[Tensor, "n f h 1"], r: Float[Tensor, "n f 1 1"]
 ) -> Float[Tensor, "n f h w"]:
@@ -65,6 +68,7 @@ def colours_of(table: dict[str, tuple[float, float, float]], device: torch.devic
     return torch.tensor(list(table.values()), device=device) * 2 - 1
 
 
+@checked
 def draw_ground(state: State, config: WorldConfig) -> Float[Tensor, "b 3 _ 1 _"]:
     """What lies behind the objects: plain colours, ``b 3 1 1 1``, or ``b 3 f 1 w`` with stripes where a camera pans."""
     device, frames = state.centre.device, state.centre.shape[2]
@@ -80,6 +84,7 @@ def draw_ground(state: State, config: WorldConfig) -> Float[Tensor, "b 3 _ 1 _"]
     return ground
 
 
+@checked(empty=True)
 def draw_objects(video: Float[Tensor, "b 3 f h w"], state: State, ground: Float[Tensor, "b 3 _ 1 _"]) -> None:
     """Paint the objects into the video: the first over the ground, the second over what is there already."""
     device, (height, width) = video.device, video.shape[3:]
@@ -98,6 +103,7 @@ def draw_objects(video: Float[Tensor, "b 3 f h w"], state: State, ground: Float[
                 video[rows] = torch.addcmul(under, alpha, colour - under)
 
 
+@checked
 def draw_bars(video: Float[Tensor, "b 3 f h w"], state: State) -> None:
     """Paint the bars into the video, over everything."""
     rows = (~state.bar[:, 0].isnan()).nonzero()[:, 0]
@@ -110,6 +116,7 @@ def draw_bars(video: Float[Tensor, "b 3 f h w"], state: State) -> None:
     video[rows] = video[rows] + alpha[:, None, None, None] * (colour - video[rows])
 
 
+@checked
 def render(state: State, config: WorldConfig | None = None) -> Float[Tensor, "b 3 f h w"]:
     """Draw the clips of a state, on the state's device: pixels in [-1, 1], edges anti-aliased over one pixel.
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError, shown
 from sora_edu.shapes import is_whole
@@ -58,6 +59,7 @@ class State:
         return State(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
+@checked
 def cat_states(states: list[State]) -> State:
     """Join batches of states into one."""
     if not states:
@@ -79,6 +81,7 @@ def combinations(split: str) -> Int[Tensor, "m 3"]:
     return torch.tensor(rows)
 
 
+@checked
 def check_state(state: State, *needed: str) -> None:
     """Refuse a state whose indices name nothing, or whose objects lack one of the ``needed`` attributes.
 

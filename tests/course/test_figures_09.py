@@ -66,7 +66,7 @@ def test_word_attention_gives_the_models_own_weights_and_leaves_it_as_it_was(mod
 
 
 def test_hooks_are_removed_after_an_error(model):
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError):
         figures.word_attention(model.dit, torch.randn(2, 5, 3, 4, 4), torch.tensor([0.3, 0.4]), encoded(model))
     assert not any(block.cross._forward_hooks for block in model.dit.blocks)
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.world.vocabulary import MOTIONS
 
 NOTHING, UNCLEAR = -1, -2  # what an index says where it names nothing
@@ -66,6 +67,7 @@ def laws(frames: int) -> dict[str, Float[Tensor, "m n p"]]:
     }
 
 
+@checked
 def least_squares(
     design: Float[Tensor, "m n p"], target: Float[Tensor, "b n"], weight: Float[Tensor, "b n"]
 ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b n"], Float[Tensor, "b"]]:
@@ -82,6 +84,7 @@ def least_squares(
     return coefficients[rows, best], fitted[rows, best], squares[rows, best]
 
 
+@checked
 def growth(radius: Float[Tensor, "b f"], visible: Bool[Tensor, "b f"]) -> tuple[Tensor, Tensor]:
     """The straight line through the radii: its value at the start, and its change over the clip relative to that."""
     t = torch.linspace(0, 1, radius.shape[1], dtype=torch.float64, device=radius.device)
@@ -91,6 +94,7 @@ def growth(radius: Float[Tensor, "b f"], visible: Bool[Tensor, "b f"]) -> tuple[
     return start, change / start.clamp(min=0.1)
 
 
+@checked
 def fit_motion(
     centre: Float[Tensor, "b f 2"], radius: Float[Tensor, "b f"], visible: Bool[Tensor, "b f"]
 ) -> tuple[Int[Tensor, "b"], Float[Tensor, "b f 2"], Float[Tensor, "b"]]:
@@ -160,6 +164,7 @@ def _meaning(name: str, own: Float[Tensor, "b p"], travel: Float[Tensor, "b"]) -
     return index, allowed
 
 
+@checked
 def read_motion(
     centre: Float[Tensor, "b f 2"], radius: Float[Tensor, "b f"], visible: Bool[Tensor, "b f"]
 ) -> Int[Tensor, "b"]:
@@ -167,6 +172,7 @@ def read_motion(
     return fit_motion(centre, radius, visible)[0]
 
 
+@checked
 def fit_collision(
     centre: Float[Tensor, "b k=2 f 2"], visible: Bool[Tensor, "b k=2 f"]
 ) -> tuple[Bool[Tensor, "b"], Int[Tensor, "b k=2"], Float[Tensor, "b k=2 f 2"], Float[Tensor, "b"]]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError, shown
 from sora_edu.world.paths import pixels_per_unit, tick_times
 from sora_edu.world.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_DEPTH, STRIPE_PERIOD
@@ -32,6 +33,7 @@ class Segments:
     alpha: Float[Tensor, "b k f h w"]  # share of each pixel that each object covers
 
 
+@checked
 def segment(video: Float[Tensor, "b 3 f h w"], objects: int) -> Segments:
     """Take away the ground, the bar and the stripes, and tell the objects apart by their colours.
 
@@ -55,6 +57,7 @@ def segment(video: Float[Tensor, "b 3 f h w"], objects: int) -> Segments:
     return Segments(background, plain, pan, columns, colour, unmix(difference, paint))
 
 
+@checked
 def read_ground(video: Float[Tensor, "b 3 f h w"]) -> tuple[Float[Tensor, "b 3"], Bool[Tensor, "b"]]:
     """The colour of the ground, the median of the outermost pixels over time; and whether it is one plain colour."""
     edges = (video[..., 0, :], video[..., -1, :], video[..., :, 0], video[..., :, -1])
@@ -63,6 +66,7 @@ def read_ground(video: Float[Tensor, "b 3 f h w"]) -> tuple[Float[Tensor, "b 3"]
     return ground, (border - ground[..., None]).norm(dim=1).median(1).values < 0.3
 
 
+@checked
 def read_bar(video: Float[Tensor, "b 3 f h w"]) -> Bool[Tensor, "b w"]:
     """The columns that a bar fills from top to bottom through the whole clip, with a column to each side."""
     bar = torch.tensor(BAR_RGB, device=video.device) * 2 - 1
@@ -72,6 +76,7 @@ def read_bar(video: Float[Tensor, "b 3 f h w"]) -> Bool[Tensor, "b w"]:
     return F.max_pool1d(column.float()[:, None], 3, 1, 1)[:, 0] > 0
 
 
+@checked
 def read_pan(
     difference: Float[Tensor, "b 3 f h w"], clear: Bool[Tensor, "b f h w"], unit: float
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b f w"]]:
@@ -100,6 +105,7 @@ def read_pan(
     return pan, (waves + level.mean(1)[:, None, None]) * striped[:, None, None]
 
 
+@checked
 def name_colours(
     difference: Float[Tensor, "b 3 f h w"], core: Bool[Tensor, "b f h w"], ground: Float[Tensor, "b 3"], objects: int
 ) -> tuple[Int[Tensor, "b k"], Float[Tensor, "b k 3"]]:
@@ -126,6 +132,7 @@ def name_colours(
     return torch.where(present, torch.where(known, colour, UNCLEAR), NOTHING), paint
 
 
+@checked
 def strongest(
     difference: Float[Tensor, "b 3 f h w"],
     along: Float[Tensor, "b colours f h w"],
@@ -141,6 +148,7 @@ def strongest(
     return (pixels * weight).sum(2) / weight.sum(2).clamp(min=1)
 
 
+@checked
 def unmix(difference: Float[Tensor, "b 3 f h w"], paint: Float[Tensor, "b k 3"]) -> Float[Tensor, "b k f h w"]:
     """Solve ``difference = sum_k alpha_k paint_k`` for the share of each pixel that each object covers.
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.world.paths import RADIUS
 from sora_edu.world.render import coverage
 from sora_edu.world.tracker.motion import UNCLEAR
@@ -24,6 +25,7 @@ AREA = {
 }
 
 
+@checked
 def measure(alpha: Float[Tensor, "n f h w"]) -> tuple[Float[Tensor, "n f 2"], Float[Tensor, "n f"]]:
     """Centre of mass (x, y in pixels) and area (square pixels) of the coverage in each frame."""
     area = alpha.sum((2, 3))
@@ -34,6 +36,7 @@ def measure(alpha: Float[Tensor, "n f h w"]) -> tuple[Float[Tensor, "n f 2"], Fl
     return moment / area.clamp(min=1e-6)[..., None], area
 
 
+@checked(empty=True)
 def draw(
     shape: str, centre: Float[Tensor, "n f 2"], radius: Float[Tensor, "n f"], h: int, w: int
 ) -> Float[Tensor, "n f h w"]:
@@ -43,6 +46,7 @@ def draw(
     return coverage(shape, x, y, radius[..., None, None])
 
 
+@checked
 def read_shape(
     alpha: Float[Tensor, "n f h w"], centre: Float[Tensor, "n f 2"], area: Float[Tensor, "n f"]
 ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
@@ -59,6 +63,7 @@ def read_shape(
     return torch.where(clear, order[:, 0], UNCLEAR), least[:, 0]
 
 
+@checked
 def read_size(start: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
     """The size whose radius is nearest to that at the start of the clip; UNCLEAR between two of them and beyond."""
     classes = torch.tensor([RADIUS[name] for name in SIZES], device=start.device, dtype=start.dtype)
@@ -66,6 +71,7 @@ def read_size(start: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
     return torch.where(distance < 0.15, index, UNCLEAR)
 
 
+@checked
 def behind_bar(
     alpha: Float[Tensor, "n f h w"],
     columns: Bool[Tensor, "n w"],

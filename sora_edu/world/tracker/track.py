@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sora_edu.checked import checked
 from sora_edu.errors import InputError, shown
 from sora_edu.shapes import is_whole
 from sora_edu.world.paths import TICKS, pixels_per_unit, tick_times
@@ -53,7 +54,8 @@ class Track:
         return Track(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
-def track(video: Tensor, *, objects: int = 2) -> Track:
+@checked
+def track(video: Float[Tensor, "b 3 f h w"], *, objects: int = 2) -> Track:
     """Read every clip of ``b 3 f h w`` in [-1, 1]; look for ``objects`` (1 or 2) of different colours in each.
 
     The clip is taken to last 16 ticks and the shorter side to measure 32 units, as in ``world``. An object that is
@@ -66,6 +68,7 @@ def track(video: Tensor, *, objects: int = 2) -> Track:
     return Track(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Track)})
 
 
+@checked
 def velocity_error(tracked: Track) -> Float[Tensor, "b"]:
     """RMS difference, in units a tick, between the velocity of the centres and that of the law they follow.
 
@@ -222,6 +225,7 @@ def _forget_unclear(read: Track, plain: Bool[Tensor, "b"]) -> Track:
 # --- in words --------------------------------------------------------------------------------------------------------
 
 
+@checked
 def describe(tracked: Track, i: int) -> str:
     """One clip in words: "a red circle falls", "nothing there", "unclear"; what is unclear is in brackets.
 

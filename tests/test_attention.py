@@ -57,6 +57,25 @@ def test_attend_never_looks_behind_the_mask():
     assert not torch.allclose(attend(q, changed_k, changed_v), attend(q, k, v))
 
 
+@pytest.mark.parametrize("m", [6, 1001])  # the plain product, and torch's fused kernel
+def test_a_query_that_may_look_at_nobody_gets_zeros_and_so_do_its_gradients(m):
+    q, k, v = (randn(2, 3, n, 8, seed=n).requires_grad_() for n in (4, m, m))
+    mask = randn(2, 1, 4, m, seed=3) > 0
+    mask[:, :, 1] = False
+    y = attend(q, k, v, mask=mask)
+    assert y[:, :, 1].eq(0).all() and y[:, :, 0].ne(0).all()
+    y.square().sum().backward()
+    assert q.grad[:, :, 1].eq(0).all() and q.grad[:, :, 0].ne(0).any()
+
+    with torch.no_grad():
+        scores = (q @ k.mT / 8**0.5).double()
+        e = scores.exp() * mask
+        weights = e / e.sum(-1, keepdim=True).clamp(min=1e-300)
+        torch.testing.assert_close(y.double(), weights @ v.double(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(v.grad.double(), weights.mT @ (2 * y.double()), rtol=1e-5, atol=1e-6)
+    assert k.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("layer", [SelfAttention(24, 3), CrossAttention(24, 3, 7)])
 def test_a_normed_head_is_root_mean_square_one_times_its_weight(layer):
     norm, x = layer.norm_q, 10 * randn(2, 3, 5, 8)

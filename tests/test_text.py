@@ -43,3 +43,14 @@ def test_word_order_matters():
 def test_the_empty_caption_has_a_vector():
     words, mask, mean = encode([""])
     assert mask.sum() == 1 and torch.isfinite(words).all() and torch.isfinite(mean).all()
+
+
+def test_a_prompt_whose_words_all_do_not_count_has_a_mean_of_zero_and_finite_gradients():
+    torch.manual_seed(0)
+    encoder = TextEncoder(CONFIG, 10)
+    ids, mask = torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[True, True, False], [False, False, False]])
+    words, _, mean = encoder(ids, mask)
+    assert mean[1].eq(0).all() and words.isfinite().all()
+    mean.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters() if p.grad is not None)
+    torch.testing.assert_close(mean[0], encoder(ids[:1], mask[:1])[2][0])

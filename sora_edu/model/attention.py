@@ -28,14 +28,17 @@ def attend(
 ) -> Heads:
     """softmax(q k^T / sqrt(dh)) v (Vaswani et al. 1706.03762, eq 1); ``mask`` is True where looking is allowed.
 
-    Short sequences on a CPU take the plain product: the fused kernel's bf16 backward is slower below 1,000 tokens.
+    A query that may look at nobody gets zeros. Short sequences on a CPU take the plain product: the fused kernel's
+    bf16 backward is slower below 1,000 tokens.
     """
     if q.device.type != "cpu" or k.shape[-2] > 1000:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(-1).to(v.dtype) @ v
+    if mask is None:
+        return scores.softmax(-1).to(v.dtype) @ v
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    weights = weights.masked_fill(~mask, 0)  # where all of a row is masked, softmax is 0 / 0
+    return weights.to(v.dtype) @ v
 
 
 @checked

@@ -57,5 +57,5 @@ class TextEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, rope, mask[:, None, None])  #                  b l dc
         x = self.norm(x)
-        share = mask[..., None] / mask.sum(1, keepdim=True)[..., None]
+        share = mask[..., None] / mask.sum(1, keepdim=True).clamp(min=1)[..., None]
         return TextState(x, mask, (x * share).sum(1))  #                b l dc, b l, b dc

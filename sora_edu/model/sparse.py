@@ -61,6 +61,19 @@ def factorised_masks(grid: Grid, *, device=None) -> tuple[Bool[Tensor, "n n"], B
     return window_mask(grid, (1, nh, nw), device=device), window_mask(grid, (nf, 1, 1), device=device)
 
 
+ROW = "b (nf wf nh wh nw ww) d"  # the row of tokens, each axis of the grid split into n boxes of w cells
+WINDOWS = "(b nf nh nw) (wf wh ww) d"  # a group is one box
+STRIDES = "(b wf wh ww) (nf nh nw) d"  # a group is one cell of every box
+
+
+def split(name: str, box: Grid, grid: Grid) -> dict[str, int]:
+    """The sizes of ROW's letters. Raises InputError unless the box divides the grid."""
+    check_fit(name, box, grid)
+    nf, nh, nw = grid
+    wf, wh, ww = box
+    return {"nf": nf // wf, "wf": wf, "nh": nh // wh, "wh": wh, "nw": nw // ww, "ww": ww}
+
+
 @checked
 def cut_windows(x: Tokens, *, grid: Grid, window: Grid) -> Groups:
     """Tokens of a grid as groups, one a window: ``b n d`` to ``(b n/m) m d`` with m = wf * wh * ww.
@@ -68,45 +81,29 @@ def cut_windows(x: Tokens, *, grid: Grid, window: Grid) -> Groups:
     Raises InputError where grid, window and tokens do not fit.
     """
     check_tokens(x.shape[1], grid)
-    check_fit("window", window, grid)
-    nf, nh, nw = grid
-    wf, wh, ww = window
-    order = "b (nf wf nh wh nw ww) d -> (b nf nh nw) (wf wh ww) d"
-    return rearrange(x, order, nf=nf // wf, wf=wf, nh=nh // wh, wh=wh, nw=nw // ww, ww=ww)
+    return rearrange(x, f"{ROW} -> {WINDOWS}", **split("window", window, grid))
 
 
 @checked
 def join_windows(groups: Groups, *, grid: Grid, window: Grid) -> Tokens:
     """Put the groups of cut_windows back in the order of the tokens; its inverse."""
-    check_fit("window", window, grid)
-    nf, nh, nw = grid
-    wf, wh, ww = window
-    order = "(b nf nh nw) (wf wh ww) d -> b (nf wf nh wh nw ww) d"
-    return rearrange(groups, order, nf=nf // wf, wf=wf, nh=nh // wh, wh=wh, nw=nw // ww, ww=ww)
+    return rearrange(groups, f"{WINDOWS} -> {ROW}", **split("window", window, grid))
 
 
 @checked
 def cut_strides(x: Tokens, *, grid: Grid, stride: Grid) -> Groups:
     """Tokens of a grid as groups, one a starting point: ``b n d`` to ``(b sf sh sw) m d`` with m = n / (sf * sh * sw).
 
-    The pattern of cut_windows with the names in brackets changed over. Raises InputError as it does.
+    Raises InputError where grid, stride and tokens do not fit.
     """
     check_tokens(x.shape[1], grid)
-    check_fit("stride", stride, grid)
-    nf, nh, nw = grid
-    sf, sh, sw = stride
-    order = "b (nf sf nh sh nw sw) d -> (b sf sh sw) (nf nh nw) d"
-    return rearrange(x, order, nf=nf // sf, sf=sf, nh=nh // sh, sh=sh, nw=nw // sw, sw=sw)
+    return rearrange(x, f"{ROW} -> {STRIDES}", **split("stride", stride, grid))
 
 
 @checked
 def join_strides(groups: Groups, *, grid: Grid, stride: Grid) -> Tokens:
     """Put the groups of cut_strides back in the order of the tokens; its inverse."""
-    check_fit("stride", stride, grid)
-    nf, nh, nw = grid
-    sf, sh, sw = stride
-    order = "(b sf sh sw) (nf nh nw) d -> b (nf sf nh sh nw sw) d"
-    return rearrange(groups, order, nf=nf // sf, sf=sf, nh=nh // sh, sh=sh, nw=nw // sw, sw=sw)
+    return rearrange(groups, f"{STRIDES} -> {ROW}", **split("stride", stride, grid))
 
 
 class WindowAttention(nn.Module):

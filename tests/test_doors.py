@@ -45,6 +45,7 @@ OUTSIDE = (
     "grading",
     "claims",
     "checked",
+    "checked_messages",
 )  # no doors of the library
 INSIDE = ("points", "toy2d")  # the two-dimensional mixtures are maths, wherever they lie
 EXCEPT = {  # public functions without @checked, and why

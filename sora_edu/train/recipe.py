@@ -3,7 +3,7 @@
 sora-edu train --preset tiny --out runs/mine
 torchrun --nproc-per-node 8 -m sora_edu.cli train --preset compact --out runs/mine
 
-Lesson 10 (lesson 10).
+Both stages go through one loop (lesson 10).
 """
 
 import copy

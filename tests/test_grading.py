@@ -137,6 +137,11 @@ def test_a_function_is_compared_on_hidden_inputs():
     assert "expected a function" in repr(check_transpose(3))
 
 
+def test_one_wrong_number_is_told_as_it_is_and_a_table_is_not_written_out():
+    verdict = check_function(lambda n, table: n / 4, lambda n, table: n / 6, [(3, {"a": 1, "b": 2})], hint="Divide.")
+    assert verdict.text == "on 3, a table of 2 got 0.75, which is not right. Divide."
+
+
 def test_the_name_of_a_function_begins_whatever_is_said_to_a_wrong_one():
     def named(function):
         return check_function(

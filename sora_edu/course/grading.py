@@ -202,6 +202,8 @@ def difference(answer: object, expected: object, tolerance: float) -> str:
         return f"got a {type(answer).__name__}, expected numbers of shape {target.shape}"
     if values.shape != target.shape:
         return f"got shape {values.shape}, expected {target.shape}"
+    if values.size == 1:
+        return f"got {float(values.reshape(-1)[0]):g}, which is not right"
     share = np.isclose(values, target, rtol=0.0, atol=tolerance).mean()
     return f"the shape is right, but only {share:.0%} of the values are"
 
@@ -268,5 +270,11 @@ def all_right(*results: Result, why: str) -> Result:
 
 
 def describe(case: tuple) -> str:
-    """The arguments of a case, tensors by their shapes."""
-    return ", ".join(f"an input of shape {tuple(part.shape)}" if torch.is_tensor(part) else repr(part) for part in case)
+    """The arguments of a case: tensors by their shapes, tables by their length, the rest as it is written."""
+
+    def words(part: object) -> str:
+        if torch.is_tensor(part):
+            return f"an input of shape {tuple(part.shape)}"
+        return f"a table of {len(part)}" if isinstance(part, Mapping) else repr(part)
+
+    return ", ".join(map(words, case))

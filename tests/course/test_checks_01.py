@@ -139,13 +139,13 @@ def test_a_throw_in_any_right_form(path, words):
 @pytest.mark.parametrize(
     ("x", "y", "part"),
     [
-        (lambda t, v: v * t, lambda t, up, g: up * t - g * t**2 / 2, "Upside down"),
+        (lambda t, v: v * t, lambda t, up, g: up * t - g * t**2 / 2, "thrown: upside down"),
         (lambda t, v: v * t, lambda t, up, g: up * t + g * t**2 / 2, "throw it down"),
         (lambda t, v: v * t, lambda t, up, g: g * t**2 - up * t, "half is missing"),
         (lambda t, v: v * t, lambda t, up, g: (g - up) * t, "misconception 24"),
         (lambda t, v: v * t, lambda t, up, g: g * t - up, "speed, not the place"),
         (lambda t, v: v * t, lambda t, up, g: g * t**2 / 2, "where is up"),
-        (lambda t, v: v * t**2 / 2, lambda t, up, g: g * t**2 / 2 - up * t, "Nothing pulls"),
+        (lambda t, v: v * t**2 / 2, lambda t, up, g: g * t**2 / 2 - up * t, "nothing pulls"),
     ],
 )
 def test_a_throw_names_the_mistake(x, y, part):

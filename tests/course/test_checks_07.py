@@ -320,7 +320,7 @@ def test_losses_in_any_right_form(function, better):
         (lambda e, t: (e, e), "cannot tell", "misconception 15"),
         (lambda e, t: (e * (1 - t) / t, e / t), "cannot tell", "square"),
         (lambda e, t: (e * (t / (1 - t)) ** 2, e / (1 - t) ** 2), "cannot tell", "misconception 14"),
-        (lambda e, t: (e * (t / (1 - t)) ** 2, e * t**2), "cannot tell", "Upside down"),
+        (lambda e, t: (e * (t / (1 - t)) ** 2, e * t**2), "cannot tell", "eps_and_velocity_error: upside down"),
         (lambda e, t: by_factors(e, t)[::-1], "cannot tell", "other order"),
         (lambda e, t: (0.64, 1.0), "cannot tell", "on 0.5, 0.75"),  # the first case, copied
         (by_factors, "A", "misconception 15"),

@@ -162,11 +162,11 @@ def test_by_heart_in_any_right_form(function, left):
 @pytest.mark.parametrize(
     ("function", "left", "parts"),
     [
-        (lambda x, t, e: x - e, 0, ("Divide by t",)),
+        (lambda x, t, e: x - e, 0, ("divide by t",)),
         (lambda x, t, e: -known(x, t, e), 0, ("misconception 14",)),
         (lambda x, t, e: (x - e) / (1 - t.view(-1, *[1] * (x.ndim - 1))), 0, ("misconception 14",)),
-        (lambda x, t, e: known(x, t, e) + e, 0, ("That is eps",)),
-        (lambda x, t, e: e.expand_as(x), 0, ("That is x_0",)),
+        (lambda x, t, e: known(x, t, e) + e, 0, ("that is eps",)),
+        (lambda x, t, e: e.expand_as(x), 0, ("that is x_0",)),
         (lambda x, t, e: (x - e) / t, 0, ("raised|values|shape",)),
         (known, 2, ("says nothing",)),
         (known, 1, ("give it away",)),

@@ -18,7 +18,7 @@ DRAWS, SENTENCES = 6**6, factorial(6)
 def slips(role_sentences: object, author_sentences: object, share: object) -> Result:
     """Sentences where colour means role, grammatical draws where colour means author, and their share of all draws."""
     first = check_number(
-        "role",
+        "role_sentences",
         role_sentences,
         DRAWS,
         hint="Six choices from the first pile, and for each of them six from the second, and so on.",
@@ -31,7 +31,7 @@ def slips(role_sentences: object, author_sentences: object, share: object) -> Re
         ],
     )
     second = check_number(
-        "author",
+        "author_sentences",
         author_sentences,
         SENTENCES,
         hint="The six slips must show six different roles: 6 choices for the first, then 5, ...",

@@ -163,7 +163,9 @@ def new_motion(path: object, words: object) -> Result:
     """A function ``(ticks, speed, up, g)`` for the path of a throw, and one ``(shape, colour)`` for its caption."""
     first = throw_path(path)
     return all_right(
-        first, throw_caption(words) if first else first, why="A path, a sentence, and a new word for the world."
+        first,
+        throw_caption(words).named("thrown_caption") if first else first,
+        why="A path, a sentence, and a new word for the world.",
     )
 
 
@@ -181,25 +183,26 @@ def throw_path(path: object) -> Result:
         path,
         thrown,
         [(ticks[0], 0.9, 1.1, 0.13), (ticks[1], -0.6, 0.7, 0.17)],
+        name="thrown",
         hint="x = speed * t and y = g * t**2 / 2 - up * t, stacked to f 2; y points down, so upwards is negative.",
         tolerance=1e-3,
         wrongs=[
             Wrong(
-                lambda *case: -thrown(*case) * torch.tensor([-1.0, 1.0]), "Upside down: y points down on the canvas."
+                lambda *case: -thrown(*case) * torch.tensor([-1.0, 1.0]), "upside down: y points down on the canvas."
             ),
-            Wrong(variant(sideways, lambda t, up, g: g * t**2 / 2 + up * t), "You throw it down: upwards is minus y."),
-            Wrong(variant(sideways, lambda t, up, g: g * t**2 - up * t), "The half is missing: the path is g t^2 / 2."),
-            Wrong(variant(sideways, lambda t, up, g: (g - up) * t), "That has no gravity, only a steady speed.", 24),
+            Wrong(variant(sideways, lambda t, up, g: g * t**2 / 2 + up * t), "you throw it down: upwards is minus y."),
+            Wrong(variant(sideways, lambda t, up, g: g * t**2 - up * t), "the half is missing: the path is g t^2 / 2."),
+            Wrong(variant(sideways, lambda t, up, g: (g - up) * t), "that has no gravity, only a steady speed.", 24),
             Wrong(
-                variant(sideways, lambda t, up, g: g * t - up), "That is the speed, not the place: add it up over t."
+                variant(sideways, lambda t, up, g: g * t - up), "that is the speed, not the place: add it up over t."
             ),
-            Wrong(variant(sideways, lambda t, up, g: g * t**2 / 2), "It is dropped, not thrown: where is up?"),
+            Wrong(variant(sideways, lambda t, up, g: g * t**2 / 2), "it is dropped, not thrown: where is up?"),
             Wrong(
                 variant(lambda t, s: s * t**2 / 2, lambda t, up, g: g * t**2 / 2 - up * t),
-                "Nothing pulls to the side: x grows evenly, x = speed * t.",
+                "nothing pulls to the side: x grows evenly, x = speed * t.",
             ),
             Wrong(lambda *case: thrown(*case).flip(-1), "x comes first, then y."),
-            Wrong(lambda *case: thrown(*case).T, "The axes are the other way round: f 2, a row for each frame."),
+            Wrong(lambda *case: thrown(*case).T, "the axes are the other way round: f 2, a row for each frame."),
         ],
     )
 

@@ -56,7 +56,7 @@ def positions(patch_15: object, patch_100: object) -> Result:
 def counts(tokens: object, length: object, overlapping: object) -> Result:
     """Tokens of a 224 x 224 photograph, numbers in each, and tokens where a patch starts every 8 pixels."""
     first = check_number(
-        "tokens",
+        "token_count",
         tokens,
         196,
         hint="224 / 16 patches fit across, and as many down.",
@@ -68,7 +68,7 @@ def counts(tokens: object, length: object, overlapping: object) -> Result:
         ],
     )
     second = check_number(
-        "length",
+        "numbers_in_a_token",
         length,
         768,
         hint="A patch has 16 * 16 pixels, and a pixel three numbers.",
@@ -79,7 +79,7 @@ def counts(tokens: object, length: object, overlapping: object) -> Result:
         ],
     )
     third = check_number(
-        "overlapping",
+        "overlapping_count",
         overlapping,
         729,
         hint="Patches start at pixels 0, 8, 16, ... and the last has to end inside the picture.",

@@ -277,6 +277,6 @@ def pairs(flat: object, tubelets: object) -> Result:
         Wrong(2016, "a pair counts twice, as each of the two looks at the other, and itself as well."),
     ]
     hint = "Every token looks at every token, itself included."
-    first = check_number("flat", flat, 4096, hint=hint, wrongs=wrongs)
-    second = check_number("tubelets", tubelets, 4096, hint=hint, wrongs=wrongs)
+    first = check_number("pairs_of_flat_tokens", flat, 4096, hint=hint, wrongs=wrongs)
+    second = check_number("pairs_of_tubelets", tubelets, 4096, hint=hint, wrongs=wrongs)
     return all_right(first, second, why="64 * 64 both times: attention sees a row of 64 tokens, not how they were cut.")

@@ -267,7 +267,7 @@ def growth(fit_exponent: object, longer: object) -> Result:
         fit_exponent,
         lambda n, cost: slope(logs(n), logs(cost)),
         cases,
-        name="fit",
+        name="fit_exponent",
         hint="log cost = log c + p log n, so p is the slope of log cost over log n.",
         wrongs=[
             Wrong(lambda n, cost: slope(n, cost), "the slope of cost over n; take logarithms of both first."),

@@ -180,8 +180,8 @@ def equal_steps(linear_step: object, cosine_step: object) -> Result:
     if (one, two) == (first_below(COSINE), first_below(LINEAR)):
         return wrong("The two have changed places: the linear schedule destroys faster.")
     return all_right(
-        first_step("linear", linear_step, LINEAR),
-        first_step("cosine", cosine_step, COSINE),
+        first_step("linear_step", linear_step, LINEAR),
+        first_step("cosine_step", cosine_step, COSINE),
         why="Step 260 and step 497: the same s means quite different noise in two schedules.",
     )
 

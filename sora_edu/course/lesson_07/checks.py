@@ -371,25 +371,26 @@ def loss_and_samples(function: object, better: object) -> Result:
         function,
         lambda x_0_error, t: [x_0_error * ((1 - t) / t) ** 2, x_0_error / t**2],
         [(0.04, 0.2), (0.5, 0.75), (1.3, 0.5)],
+        name="eps_and_velocity_error",
         hint="With x_t fixed, an error d in x_0 is -d (1 - t) / t in eps, and -d / t in the velocity. Then square.",
         wrongs=[
-            Wrong(lambda e, t: [e, e], "The three differ by factors that depend on t: solve for each, x_t fixed.", 15),
-            Wrong(lambda e, t: [e * (1 - t) / t, e / t], "These factors are for the error itself; square them."),
+            Wrong(lambda e, t: [e, e], "the three differ by factors that depend on t: solve for each, x_t fixed.", 15),
+            Wrong(lambda e, t: [e * (1 - t) / t, e / t], "these factors are for the error itself; square them."),
             Wrong(lambda e, t: [e * (t / (1 - t)) ** 2, e / (1 - t) ** 2], f"1 - t and t are swapped. {TURNED}", 14),
             Wrong(
                 lambda e, t: [e * (t / (1 - t)) ** 2, e * t**2],
-                "Upside down: these factors lead from eps or velocity back to x_0.",
+                "upside down: these factors lead from eps or velocity back to x_0.",
             ),
-            Wrong(lambda e, t: [e / t**2, e * ((1 - t) / t) ** 2], "Both are right, in the other order: eps first."),
+            Wrong(lambda e, t: [e / t**2, e * ((1 - t) / t) ** 2], "both are right, in the other order: eps first."),
         ],
     )
     if not verdict:
         return verdict
     said = str(better).strip().lower().rstrip(".")
     if said in ("a", "net a"):
-        return wrong("0.2 against 1.4 looks clear, but they measure different things in different units.", 15)
+        return wrong("better: 0.2 against 1.4 looks clear, but they measure different things in different units.", 15)
     if said in ("b", "net b"):
-        return wrong("A higher loss is not better either: the two numbers measure different things.", 15)
+        return wrong("better: a higher loss is not better either: the two numbers measure different things.", 15)
     if any(word in said for word in ("cannot", "can't", "neither", "unknown", "not tell", "nobody")):
         return right("One prediction, two losses; so losses of different targets, weights or data rank nothing.")
-    return wrong(f"got {better!r}; answer 'A', 'B' or 'cannot tell'")
+    return wrong(f"better: got {better!r}; answer 'A', 'B' or 'cannot tell'")

@@ -187,31 +187,32 @@ def changed_sum(change: Callable[[int, int, int], int]) -> Callable:
 @once_answered
 def parameters(function: object, ratio: object) -> Result:
     """A function ``(depth, d, patch)`` that counts DiT's parameters, and those of XL/2 over those of XL/8."""
-    biases = "The biases are missing: a linear layer from a to b has a * b + b parameters."
+    biases = "the biases are missing: a linear layer from a to b has a * b + b parameters."
     first = check_function(
         function,
         parameter_sum,
         [(3, 64, 4), (12, 768, 2), (28, 1152, 2), (5, 96, 8)],
+        name="dit_parameters",
         hint="Go through the table line by line; a block has 18 d^2 + 15 d.",
         wrongs=[
-            Wrong(lambda L, d, p: parameter_sum(L, d, p) / 1e6, "Give the count itself, not millions."),
-            Wrong(changed_sum(lambda L, d, p: -L * (6 * d * d + 6 * d)), "The layer of the six vectors is missing."),
+            Wrong(lambda L, d, p: parameter_sum(L, d, p) / 1e6, "give the count itself, not millions."),
+            Wrong(changed_sum(lambda L, d, p: -L * (6 * d * d + 6 * d)), "the layer of the six vectors is missing."),
             Wrong(
-                changed_sum(lambda L, d, p: -(L - 1) * (6 * d * d + 6 * d)), "Each block has a layer of six its own."
+                changed_sum(lambda L, d, p: -(L - 1) * (6 * d * d + 6 * d)), "each block has a layer of six its own."
             ),
             Wrong(changed_sum(lambda L, d, p: -L * 15 * d - 6 * d - 8 * p * p), biases),
             Wrong(changed_sum(lambda L, d, p: -L * 15 * d), biases),
             Wrong(
                 changed_sum(lambda L, d, p: -((32 // p) ** 2) * d),
-                "That is what is trained. The published number counts the fixed positions as well, n * d.",
+                "that is what is trained. The published number counts the fixed positions as well, n * d.",
             ),
-            Wrong(changed_sum(lambda L, d, p: -d), "The label for 'no label' is missing: 1001 rows."),
-            Wrong(changed_sum(lambda L, d, p: -1001 * d), "The labels are missing: 1001 rows of d."),
+            Wrong(changed_sum(lambda L, d, p: -d), "the label for 'no label' is missing: 1001 rows."),
+            Wrong(changed_sum(lambda L, d, p: -1001 * d), "the labels are missing: 1001 rows of d."),
             Wrong(
                 lambda L, d, p: parameter_sum(L, d, p, learn_sigma=False),
                 "DiT predicts a variance too: 8 channels out, not 4.",
             ),
-            Wrong(changed_sum(lambda L, d, p: -(2 * d * d + 2 * d)), "The last layer has a shift and a scale, from c."),
+            Wrong(changed_sum(lambda L, d, p: -(2 * d * d + 2 * d)), "the last layer has a shift and a scale, from c."),
         ],
         tolerance=0.5,
     )
@@ -250,16 +251,17 @@ def macs(function: object, ratio: object) -> Result:
         function,
         gmacs,
         [(12, 768, 2), (28, 1152, 2), (7, 640, 2), (20, 1280, 4)],
+        name="dit_gmacs",
         hint="A block: 12 n d^2 for its linear layers, 2 n^2 d for the pairs, 6 d^2 for the six; n = (32 / patch)^2.",
         wrongs=[
-            Wrong(lambda *case: gmacs(*case) * 1e9, "Give GMACs: divide by 1e9."),
-            Wrong(lambda *case: gmacs(*case) * 2, "These are FLOPs; a multiply-add counts once here, as in the paper."),
-            Wrong(lambda *case: gmacs(*case, pairs=0.0), "Attention's pairs are missing: 2 n^2 d a block.", 7),
-            Wrong(lambda *case: gmacs(*case, pairs=0.5), "Pairs meet twice: for the scores, and for the sum."),
-            Wrong(each_token, "The six vectors are made once a sample, not once a token."),
-            Wrong(lambda *case: gmacs(*case, modulation=0.0), "The layer of the six costs 6 d^2 a block."),
-            Wrong(blocks_only, "Nearly: patch embedding, time, last modulation and head are missing."),
-            Wrong(lambda *case: parameter_sum(*case) / 1e9, "These are parameters; each is used once a TOKEN.", 4),
+            Wrong(lambda *case: gmacs(*case) * 1e9, "give GMACs: divide by 1e9."),
+            Wrong(lambda *case: gmacs(*case) * 2, "these are FLOPs; a multiply-add counts once here, as in the paper."),
+            Wrong(lambda *case: gmacs(*case, pairs=0.0), "attention's pairs are missing: 2 n^2 d a block.", 7),
+            Wrong(lambda *case: gmacs(*case, pairs=0.5), "pairs meet twice: for the scores, and for the sum."),
+            Wrong(each_token, "the six vectors are made once a sample, not once a token."),
+            Wrong(lambda *case: gmacs(*case, modulation=0.0), "the layer of the six costs 6 d^2 a block."),
+            Wrong(blocks_only, "nearly: patch embedding, time, last modulation and head are missing."),
+            Wrong(lambda *case: parameter_sum(*case) / 1e9, "these are parameters; each is used once a TOKEN.", 4),
         ],
         tolerance=3e-3,
     )

@@ -209,18 +209,19 @@ def by_heart(function: object, loss_left: object) -> Result:
         function,
         seen,
         cases,
+        name="by_heart",
         hint="x_t = (1 - t) example + t eps: solve for eps, then eps - example. over_batch(t, x_t) lets t divide.",
         wrongs=[
-            Wrong(lambda x_t, t, x: x_t - x, "Divide by t: at time t only the share t of the noise is in x_t."),
-            Wrong(lambda x_t, t, x: -seen(x_t, t, x), "The velocity points from data to noise: eps - x_0.", 14),
+            Wrong(lambda x_t, t, x: x_t - x, "divide by t: at time t only the share t of the noise is in x_t."),
+            Wrong(lambda x_t, t, x: -seen(x_t, t, x), "the velocity points from data to noise: eps - x_0.", 14),
             Wrong(
                 lambda x_t, t, x: (x_t - x) / over_batch(1 - t, x_t),
-                "You let t = 1 be data; here t is the share of noise, so divide by t.",
+                "you let t = 1 be data; here t is the share of noise, so divide by t.",
                 14,
             ),
-            Wrong(lambda x_t, t, x: seen(x_t, t, x) + x, "That is eps; the velocity is the difference: eps - example."),
-            Wrong(lambda x_t, t, x: x.expand_as(x_t), "That is x_0: known, but it is the velocity that is asked for."),
-            Wrong(lambda x_t, t, x: x_t - over_batch(t, x_t) * x, "Solve x_t = (1 - t) example + t eps for eps first."),
+            Wrong(lambda x_t, t, x: seen(x_t, t, x) + x, "that is eps; the velocity is the difference: eps - example."),
+            Wrong(lambda x_t, t, x: x.expand_as(x_t), "that is x_0: known, but it is the velocity that is asked for."),
+            Wrong(lambda x_t, t, x: x_t - over_batch(t, x_t) * x, "solve x_t = (1 - t) example + t eps for eps first."),
         ],
     )
     second = check_number(

@@ -8,11 +8,12 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.video.reformatter import VideoReformatter
 from PIL import Image as Pictures
 from PIL import ImageCms
 
 from sora_edu.errors import MediaError
-from sora_edu.media import load_clip, load_image, to_uint8
+from sora_edu.media import load_clip, load_image, to_uint8, videos
 
 H, W = 48, 64
 # Primaries to XYZ at D50 (rows X, Y, Z), as in the profiles of Adobe and Apple.
@@ -219,6 +220,14 @@ def test_a_grey_of_high_dynamic_range_gets_a_screens_tone(tmp_path, curve, kind,
     grey = to_uint8(read.video)[0, :, 0, 20, 20].int()
     assert (grey - round(screen(nits(0.5)))).abs().max() <= 4
     assert abs(screen(nits(0.5)) - 128) > 4  # what it would be as it is
+
+
+def test_the_table_of_a_high_dynamic_range_is_made_once_for_all_frames(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(videos, "VideoReformatter", lambda: made.append(VideoReformatter()) or made[-1])
+    frames = np.full((5, H, W, 3), 128, np.uint8)
+    path = write(tmp_path / "a.mkv", "ffv1", "yuv420p10le", frames, setting={"color_trc": 16})
+    assert load_clip(path).video.shape[2] == 5 and len(made) == 1
 
 
 @pytest.mark.parametrize(

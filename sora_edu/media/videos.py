@@ -10,7 +10,7 @@ from io import BufferedReader
 
 import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation
+from av.video.reformatter import ColorPrimaries, ColorTrc, Interpolation, VideoReformatter
 from PIL import Image as Pictures
 
 from sora_edu.media import headers, limits
@@ -136,6 +136,7 @@ class Look:
 
     def __init__(self, stream: av.VideoStream) -> None:
         self.notes: Notes = ()
+        self.reformatter = VideoReformatter()  # one for all frames: a new one tabulates a wide range again, for seconds
         self.stretch = float(stream.sample_aspect_ratio or 1)
         if not 1 / LARGEST_STRETCH <= self.stretch <= LARGEST_STRETCH:
             self._note(f"states pixels of {self.stretch:.3g}:1, which is not believed; they are taken as square")
@@ -163,12 +164,13 @@ class Look:
         # Trap: with its default, a pool of threads for each frame, swscale hung for minutes on a busy machine.
         options = {"threads": 1} | self._tones(frame)
         if any(part.is_alpha for part in frame.format.components):
-            shown = self._over_white(frame.to_ndarray(format="rgba", **options), size)
+            rgba = self.reformatter.reformat(frame, format="rgba", **options).to_ndarray()
+            shown = self._over_white(rgba, size)
         else:
             if size != (frame.height, frame.width):
                 way = Interpolation.AREA if size[0] * size[1] < frame.height * frame.width else Interpolation.BILINEAR
                 options |= {"height": size[0], "width": size[1], "interpolation": way}
-            shown = frame.to_ndarray(format="rgb24", **options)
+            shown = self.reformatter.reformat(frame, format="rgb24", **options).to_ndarray()
         gamut = WIDE_GAMUT.get(frame.color_primaries)
         if gamut is None or frame.color_trc in HIGH_RANGE:
             return shown

@@ -22,7 +22,8 @@ from sora_edu.pipeline import Pipeline
 from sora_edu.shapes import is_whole
 from sora_edu.world.captions import Parsed, described, write
 from sora_edu.world.render import render
-from sora_edu.world.state import State, cat_states, sample_state
+from sora_edu.world.scenes import sample_state
+from sora_edu.world.state import State, cat_states
 from sora_edu.world.tracker.track import Track, track, velocity_error
 from sora_edu.world.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 

@@ -8,7 +8,6 @@ import torch
 from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError, PromptError
 from sora_edu.world.captions import (
-    INFLECTIONS,
     STYLES,
     Parsed,
     Thing,
@@ -20,8 +19,10 @@ from sora_edu.world.captions import (
     words,
     write,
 )
-from sora_edu.world.state import cat_states, make_state, sample_state
+from sora_edu.world.scenes import make_state, sample_state
+from sora_edu.world.state import cat_states
 from sora_edu.world.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
+from sora_edu.world.wordings import INFLECTIONS
 
 
 @pytest.fixture(scope="module")

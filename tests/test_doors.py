@@ -32,8 +32,7 @@ from sora_edu.model import attention, dit, image_dit, patches, spacetime, sparse
 from sora_edu.model import text as text_module
 from sora_edu.model.image_dit import ImageDiTConfig
 from sora_edu.model.text import TextState
-from sora_edu.world import captions, render
-from sora_edu.world import state as world
+from sora_edu.world import captions, render, scenes
 from sora_edu.world.tracker import track
 
 OUTSIDE = (
@@ -132,7 +131,7 @@ def same(x: Tensor, *_) -> Tensor:
 @cache
 def state():
     """Clips of the toy world."""
-    return world.sample_state(3, WORLD, generator=G)
+    return scenes.sample_state(3, WORLD, generator=G)
 
 
 @cache

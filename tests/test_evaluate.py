@@ -13,7 +13,7 @@ from sora_edu.evaluate import compare, evaluate_checkpoint, evaluate_pipeline, m
 from sora_edu.pipeline import Pipeline, read_results
 from sora_edu.world.captions import parse_caption
 from sora_edu.world.render import render
-from sora_edu.world.state import sample_state
+from sora_edu.world.scenes import sample_state
 from sora_edu.world.tracker.track import track
 from sora_edu.world.vocabulary import SCENES
 

@@ -13,7 +13,8 @@ from sora_edu.errors import PromptError, UnknownWordWarning
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.world.captions import Thing, caption, described, parse_caption, write
 from sora_edu.world.prompts import LONGEST_PROMPT, check_prompt, expand_prompt, is_trained, keeps
-from sora_edu.world.state import cat_states, sample_state
+from sora_edu.world.scenes import sample_state
+from sora_edu.world.state import cat_states
 from sora_edu.world.vocabulary import COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 
 

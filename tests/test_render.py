@@ -10,7 +10,8 @@ from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError
 from sora_edu.world.paths import EXTENT
 from sora_edu.world.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_PERIOD, coverage, render
-from sora_edu.world.state import State, make_state, sample_state
+from sora_edu.world.scenes import make_state, sample_state
+from sora_edu.world.state import State
 from sora_edu.world.vocabulary import BACKGROUNDS, COLOURS, SCENES, SHAPES
 
 # Areas over the squared radius. A pentagram of circumradius R has inner corners at q = R cos 72 / cos 36 degrees.

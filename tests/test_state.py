@@ -8,7 +8,8 @@ import torch
 from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError
 from sora_edu.world.paths import EXTENT, MARGIN, TICKS, pixels_per_unit, tick_times
-from sora_edu.world.state import MOST_FRAMES, State, cat_states, check_state, combinations, make_state, sample_state
+from sora_edu.world.scenes import MOST_FRAMES, combinations, make_state, sample_state
+from sora_edu.world.state import State, cat_states, check_state
 from sora_edu.world.vocabulary import (
     BACKGROUNDS,
     COLOURS,

@@ -8,7 +8,7 @@ from sora_edu.config import WorldConfig
 from sora_edu.errors import CutPromptWarning, InputError
 from sora_edu.model.tokenizer import PAD, SPECIAL, START, UNKNOWN, Tokenizer
 from sora_edu.world.captions import caption, words
-from sora_edu.world.state import sample_state
+from sora_edu.world.scenes import sample_state
 from sora_edu.world.vocabulary import SCENES
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError
 from sora_edu.world.render import COLOUR_RGB, render
-from sora_edu.world.state import make_state, sample_state
+from sora_edu.world.scenes import make_state, sample_state
 from sora_edu.world.tracker.motion import fit_collision, read_motion
 from sora_edu.world.tracker.segment import segment
 from sora_edu.world.tracker.shape import AREA, draw

@@ -5,7 +5,7 @@ from sora_edu.config import VAEConfig, WorldConfig
 from sora_edu.errors import InputError
 from sora_edu.model.vae import CausalConv, TimeUp, VideoVAE, kl_divergence, psnr, vae_loss
 from sora_edu.world.render import render
-from sora_edu.world.state import sample_state
+from sora_edu.world.scenes import sample_state
 
 SMALL = VAEConfig(channels=4, widths=(8, 12, 16), enc_blocks=1, dec_blocks=1)
 

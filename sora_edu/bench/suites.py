@@ -20,7 +20,7 @@ from sora_edu.model.sparse import StridedAttention, WindowAttention
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.world.captions import caption
 from sora_edu.world.render import render
-from sora_edu.world.state import sample_state
+from sora_edu.world.scenes import sample_state
 
 
 def vae_suite(setup: Setup) -> Suite:

@@ -24,7 +24,7 @@ from sora_edu.model.vae import ResBlock, VideoVAE, kl_divergence, psnr
 from sora_edu.seeds import Stream, step_generator
 from sora_edu.shapes import Latent, Video
 from sora_edu.world.render import render
-from sora_edu.world.state import sample_state
+from sora_edu.world.scenes import sample_state
 
 RATE = 8e-4  # learning rate, as the tiny preset's
 WARM_UP = 10  # steps of it; equal time leaves the slowest VAE few steps

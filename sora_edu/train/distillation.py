@@ -42,7 +42,7 @@ from sora_edu.train.recipe import TRANSFORMER
 from sora_edu.train.run_folder import RunFolder
 from sora_edu.train.watching import quick_accuracy
 from sora_edu.world.captions import caption
-from sora_edu.world.state import sample_state
+from sora_edu.world.scenes import sample_state
 
 STRIDES = 4  # steps of the student
 STEPS = 24  # steps of the teacher's walk, six a stride

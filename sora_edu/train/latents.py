@@ -22,7 +22,8 @@ from sora_edu.shapes import Video
 from sora_edu.train.distributed import ALONE, Ranks
 from sora_edu.world.captions import caption
 from sora_edu.world.render import render
-from sora_edu.world.state import State, sample_state
+from sora_edu.world.scenes import sample_state
+from sora_edu.world.state import State
 
 SHARD = 500  # clips drawn and encoded at a time
 

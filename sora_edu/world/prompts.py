@@ -13,7 +13,7 @@ import torch
 from sora_edu.errors import PromptError, UnknownWordWarning
 from sora_edu.model.tokenizer import NAMED
 from sora_edu.world.captions import Parsed, Thing, parse_caption, split_words, words, write
-from sora_edu.world.state import PAIR_MOTIONS, PAN_MOTIONS
+from sora_edu.world.scenes import PAIR_MOTIONS, PAN_MOTIONS
 from sora_edu.world.vocabulary import (
     BACKGROUNDS,
     COLOURS,

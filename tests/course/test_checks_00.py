@@ -7,7 +7,8 @@ from sora_edu.course.lesson_00 import checks
 from sora_edu.world.captions import parse_caption
 from sora_edu.world.prompts import check_prompt
 from sora_edu.world.render import render
-from sora_edu.world.state import cat_states, make_state
+from sora_edu.world.scenes import make_state
+from sora_edu.world.state import cat_states
 from sora_edu.world.vocabulary import COLOURS, MOTIONS, SHAPES
 
 # --- 00.4 ------------------------------------------------------------------------------------------------------------

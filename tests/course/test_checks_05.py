@@ -9,7 +9,7 @@ from verdicts import says
 from sora_edu.config import WorldConfig
 from sora_edu.course.lesson_05 import checks
 from sora_edu.world.render import render
-from sora_edu.world.state import sample_state
+from sora_edu.world.scenes import sample_state
 
 TABLE = {
     1e-5: {"psnr": 21.0, "reach": 14.0, "nats": 30.0},

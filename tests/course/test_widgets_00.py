@@ -5,7 +5,7 @@ from sora_edu.course.lesson_00 import widgets
 from sora_edu.course.widgets import Interactive
 from sora_edu.world.prompts import check_prompt
 from sora_edu.world.render import render
-from sora_edu.world.state import make_state
+from sora_edu.world.scenes import make_state
 
 
 def pipe(prompts, *, seed=0, **_):

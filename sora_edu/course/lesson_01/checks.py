@@ -23,7 +23,7 @@ from sora_edu.course.grading import (
 from sora_edu.world.captions import parse_caption
 from sora_edu.world.paths import TICKS, tick_times
 from sora_edu.world.render import render
-from sora_edu.world.state import combinations, make_state
+from sora_edu.world.scenes import combinations, make_state
 from sora_edu.world.vocabulary import COLOURS, MOTIONS, SHAPES
 
 # --- exercise 1: coverage ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from sora_edu.course.plotting import Picture
 from sora_edu.course.widgets import Interactive, interactive
 from sora_edu.world.paths import TICKS, tick_times
 from sora_edu.world.render import render
-from sora_edu.world.state import make_state
+from sora_edu.world.scenes import make_state
 from sora_edu.world.vocabulary import COLOURS
 
 

@@ -21,7 +21,7 @@ from sora_edu.evaluate import prompts_of, rounded, shares_right, wilson
 from sora_edu.pipeline import Pipeline
 from sora_edu.world.captions import Parsed, Thing, described, parse_caption, write
 from sora_edu.world.prompts import expand_prompt
-from sora_edu.world.state import sample_state
+from sora_edu.world.scenes import sample_state
 from sora_edu.world.tracker.track import Track, track
 from sora_edu.world.vocabulary import BACKGROUNDS, MOTIONS, SHAPES
 

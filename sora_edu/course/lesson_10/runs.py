@@ -42,7 +42,7 @@ from sora_edu.train.recipe import TRANSFORMER, captioned_losses
 from sora_edu.train.run_folder import locked, read_metrics
 from sora_edu.world.captions import caption
 from sora_edu.world.render import render
-from sora_edu.world.state import sample_state
+from sora_edu.world.scenes import sample_state
 from sora_edu.world.tracker.track import track
 
 RECORD = Path(__file__).resolve().parents[3] / "data" / "lessons" / "runs_10.json"

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from sora_edu.bench.floors import Comparison, judge_all
+from sora_edu.bench.floors import Comparison, Floor, judge
 from sora_edu.bench.rounds import Contestant, disturbed, median_interval, run_rounds, warm_up
 from sora_edu.errors import InputError
 
@@ -35,9 +35,13 @@ class Machine:
         return run_rounds(contestants, {}, **options)
 
 
-def ratio(rounds, ours="fast", theirs="slow") -> float:
-    names = [Contestant(ours, int), Contestant(theirs, int)]
-    return judge_all([Comparison("", ours, theirs)], names, rounds)[0].ratio
+def outcome_of(rounds, asked: Floor | None = None):
+    names = {name: Contestant(name, int) for name in ("fast", "slow")}
+    return judge(Comparison("", "fast", "slow"), asked or Floor(), names, rounds, least=7)
+
+
+def ratio(rounds) -> float:
+    return outcome_of(rounds).ratio
 
 
 def test_a_contestant_twice_as_slow_is_found_so_on_a_machine_that_slows_down():
@@ -50,7 +54,7 @@ def test_a_contestant_twice_as_slow_is_found_so_on_a_machine_that_slows_down():
 def test_equal_contestants_are_found_equal_and_the_interval_holds_one():
     machine = Machine(drift=0.01)
     rounds = machine.run(machine.contestant("fast", 1.0), machine.contestant("slow", 1.0), rounds=31)
-    outcome = judge_all([Comparison("", "fast", "slow")], [Contestant("fast", int), Contestant("slow", int)], rounds)[0]
+    outcome = outcome_of(rounds)
     assert outcome.low <= 1 <= outcome.high and outcome.ratio == pytest.approx(1, rel=0.02)
 
 
@@ -80,7 +84,7 @@ def test_where_no_round_is_undisturbed_nothing_is_judged():
     fast, slow = machine.contestant("fast", 1.0), machine.contestant("slow", 2.0)
     rounds = machine.run(fast, slow)
     assert (rounds.kept, rounds.dropped) == (0, 35)
-    outcome = judge_all([Comparison("", "fast", "slow", floor=0.9)], [fast, slow], rounds)[0]
+    outcome = outcome_of(rounds, Floor(0.9))
     assert (outcome.verdict, outcome.reason) == ("undecided", "no undisturbed round")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sora_edu import config
-from sora_edu.checkpoint import load_tensors
+from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import DiTConfig, VAEConfig
 from sora_edu.errors import InputError
 from sora_edu.model.tokenizer import Tokenizer
@@ -48,6 +48,13 @@ def test_a_damaged_file_is_made_again_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="captions.safetensors is damaged; what it held is made again"):
         assert torch.equal(cache_captions(FEW, Tokenizer(), tmp_path, seed=0), first)
     assert torch.equal(load_tensors(path)[0]["ids"].long(), first)
+
+
+def test_a_file_without_the_tensors_it_is_for_is_made_again(tmp_path):
+    first, path = cache_captions(FEW, Tokenizer(), tmp_path, seed=0), tmp_path / "captions.safetensors"
+    save_tensors(path, {"other": torch.zeros(1)}, load_tensors(path)[1])
+    with pytest.warns(UserWarning, match="captions.safetensors is damaged; what it held is made again"):
+        assert torch.equal(cache_captions(FEW, Tokenizer(), tmp_path, seed=0), first)
 
 
 MINI = replace(FEW, vae=VAEConfig(channels=4, widths=(8, 8, 8), enc_blocks=1, dec_blocks=1), dit=DiTConfig(channels=4))

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sora_edu import config
 from sora_edu.checkpoint import load_tensors
 from sora_edu.config import COMPACT, DiTConfig, TextConfig, VAEConfig
-from sora_edu.errors import CheckpointError, InputError, Stopped, TrainingError
+from sora_edu.errors import CheckpointError, InputError, RunWarning, Stopped, TrainingError
 from sora_edu.model.dit import TextToVideo
 from sora_edu.model.scaling import count_parameters
 from sora_edu.model.tokenizer import Tokenizer
@@ -222,6 +223,30 @@ def test_a_longer_training_of_the_vae_is_refused_once_the_transformer_has_begun(
     with pytest.raises(InputError, match="begun with vae_steps=3, not vae_steps=5; .*only dit_steps may grow"):
         train("mini", run.parent, resume=True, vae_steps=5)
     assert run.read_bytes() == before
+
+
+@pytest.mark.parametrize("other", [{"clips": 25}, {"seed": 1}, {"batch": 3}, {"frames": 13}, {"vae_steps": 5}])
+def test_a_run_begun_before_settings_were_noted_is_held_against_its_files(run, tmp_path, other):
+    shutil.copytree(run.parent, tmp_path, dirs_exist_ok=True)
+    settings = tmp_path / "settings.json"
+    settings.unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
+    with (
+        pytest.warns(RunWarning, match="does not say what it was begun with; give the same options as then"),
+        pytest.raises(InputError, match=r"was begun with \w+=\d+.*, not .*; resume with the former"),
+    ):
+        train("mini", tmp_path, resume=True, **other)
+    assert not settings.exists() and before == {p.name: p.read_bytes() for p in tmp_path.glob("*.safetensors")}
+    with pytest.warns(RunWarning, match="does not say what it was begun with"):
+        train("mini", tmp_path, resume=True)
+    assert settings.read_bytes() == (run.parent / "settings.json").read_bytes()
+
+
+def test_weights_without_a_state_are_not_trained_over(run, tmp_path):
+    shutil.copy(run, tmp_path)
+    with pytest.raises(InputError, match="holds weights, but no state to resume from; choose another --out"):
+        train("mini", tmp_path, resume=True)
+    assert (tmp_path / "model.safetensors").read_bytes() == run.read_bytes()
 
 
 def test_a_longer_training_of_the_vae_before_that_makes_the_latents_anew(tmp_path, monkeypatch):

@@ -49,6 +49,18 @@ def test_a_damaged_state_is_the_next_to_be_written_over(tmp_path):
     assert slots(tmp_path) == {"toy.state0.safetensors": 4, "toy.state1.safetensors": 5}
 
 
+def test_a_state_that_holds_nan_is_passed_over_and_alone_it_is_named_with_the_mend(tmp_path):
+    run = RunFolder(tmp_path)
+    save(run, 4)
+    run.save("toy", {"w": torch.tensor([float("nan")])}, COUNTS | {"step": 8})
+    with pytest.warns(UserWarning, match="state1.safetensors holds values that are not finite in w; going on from"):
+        assert RunFolder(tmp_path).newest("toy")[1]["step"] == 4
+    (tmp_path / "toy.state0.safetensors").unlink()
+    mend = r"no saved state of toy can be read: .*; or delete the files toy.state\* to begin toy anew"
+    with pytest.raises(CheckpointError, match=mend):
+        RunFolder(tmp_path).newest("toy")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

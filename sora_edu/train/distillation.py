@@ -39,7 +39,7 @@ from sora_edu.train.latents import read_cache
 from sora_edu.train.loop import Stage, fit
 from sora_edu.train.options import DistillOptions
 from sora_edu.train.recipe import TRANSFORMER
-from sora_edu.train.run_folder import RunFolder
+from sora_edu.train.run_folder import RunFolder, lacks_settings
 from sora_edu.train.watching import quick_accuracy
 from sora_edu.world.captions import caption
 from sora_edu.world.scenes import sample_state
@@ -108,12 +108,18 @@ def record_shard(teacher: Pipeline, shard: int, *, seed: int) -> dict[str, Tenso
     return {"walk": torch.cat(walks), "ids": ids}
 
 
+def walks_made_by(out: Path) -> dict:
+    """The teacher and the seed of the walks on disk: all that runs tell that were begun before settings were noted."""
+    kept = read_cache(out / "walks_0000.safetensors", "walk", "ids")
+    return {} if kept is None else kept[1]
+
+
 def record_walks(teacher: Pipeline, source: str, out: Path, *, walks: int, seed: int) -> dict[str, Tensor]:
     """All walks, from the shards on disk and, where one is missing, from the teacher; a killed run loses one shard."""
     parts = []
     for shard in tqdm(range(-(-walks // SHARD)), desc="walks"):
         path, made_by = out / f"walks_{shard:04d}.safetensors", {"teacher": source, "seed": seed}
-        if read_cache(path) is None:
+        if read_cache(path, "walk", "ids") is None:
             save_tensors(path, record_shard(teacher, shard, seed=seed), made_by)
         tensors, meta = load_tensors(path)
         if meta != made_by:
@@ -172,7 +178,9 @@ def distill(options: DistillOptions) -> Path:
     needed = 2 * (STRIDES + 1) * walks * math.prod(pipe.preset.latent_shape) + 500_000_000
     run, source = RunFolder(out), verify(options.teacher)
     with run.claimed(resume=options.resume, needed=needed):
-        run.begun_with({"teacher": source, "seed": seed, "walks": walks, "steps": config.steps}, growing=("steps",))
+        settings = {"teacher": source, "seed": seed, "walks": walks, "steps": config.steps}
+        found = walks_made_by(out) if lacks_settings(out) else None
+        run.begun_with(settings, growing=("steps",), found=found)
         compiled = should_compile(STRIDES * config.steps, options.compile)
         student = copy.deepcopy(pipe.model)  # before it is compiled: a compiled model does not copy
         if compiled:

@@ -1,5 +1,6 @@
 """What a training draws once and keeps: its clips, their latents, their captions (lesson 10)."""
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator
@@ -77,13 +78,19 @@ def vae_digest(vae: VideoVAE) -> str:
     return digest.hexdigest()
 
 
-def read_cache(path: Path) -> tuple[dict[str, Tensor], dict] | None:
-    """What was kept in a file, and what for; None where there is no file, or a damaged one, with a warning."""
-    try:
-        return load_tensors(path) if path.exists() else None
-    except CheckpointError:
-        warnings.warn(f"{path} is damaged; what it held is made again", RunWarning, stacklevel=2)
+def read_cache(path: Path, *names: str) -> tuple[dict[str, Tensor], dict] | None:
+    """What was kept in a file, and what for; None where there is no file, or one that is damaged, with a warning.
+
+    names: the tensors that it must hold.
+    """
+    if not path.exists():
         return None
+    with contextlib.suppress(CheckpointError):
+        kept = load_tensors(path)
+        if kept[0].keys() >= set(names):
+            return kept
+    warnings.warn(f"{path} is damaged; what it held is made again", RunWarning, stacklevel=2)
+    return None
 
 
 @torch.no_grad()
@@ -97,7 +104,7 @@ def cache_latents(
     """
     path, made_for = out / "latents.safetensors", {"clips": preset.clips, "seed": seed, "vae": vae_digest(vae)}
     if ranks.first:
-        kept = read_cache(path)
+        kept = read_cache(path, "latents", "latent_mean", "latent_scale")
         if kept is not None:
             _check_clips(*kept, preset, seed, path)
         if kept is None or kept[1] != made_for:
@@ -152,7 +159,7 @@ def cache_captions(
     path = out / "captions.safetensors"
     made_for = {"clips": preset.clips, "seed": seed, "max_tokens": preset.text.max_tokens}
     made_for["vocabulary_hash"] = tokenizer.vocabulary_hash
-    if ranks.first and ((kept := read_cache(path)) is None or kept[1] != made_for):
+    if ranks.first and ((kept := read_cache(path, "ids")) is None or kept[1] != made_for):
         save_tensors(path, {"ids": draw_captions(preset, tokenizer, seed=seed).short()}, made_for)
     ranks.wait()
     return load_tensors(path)[0]["ids"].long()

@@ -31,10 +31,17 @@ from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.seeds import Stream, coin
 from sora_edu.shapes import Latent, Video, check_frames
 from sora_edu.train.distributed import ALONE, Ranks, started
-from sora_edu.train.latents import cache_captions, cache_latents, clip_source, held_out_clips, vae_digest
+from sora_edu.train.latents import (
+    cache_captions,
+    cache_latents,
+    clip_source,
+    held_out_clips,
+    read_cache,
+    vae_digest,
+)
 from sora_edu.train.loop import Stage, fit
 from sora_edu.train.options import TrainOptions
-from sora_edu.train.run_folder import RunFolder
+from sora_edu.train.run_folder import RunFolder, lacks_settings, read_metrics
 from sora_edu.train.watching import watch_transformer, watch_vae
 
 TRANSFORMER = (VideoDiTBlock, TextBlock)  # the blocks that are compiled, and sharded under FSDP2
@@ -229,7 +236,22 @@ def check_run(run: RunFolder, options: TrainOptions, preset: Preset) -> None:
     settings = {"preset": options.preset, "seed": options.seed, "clips": preset.clips, "frames": preset.world.frames}
     settings |= {"vae_batch": vae.batch, "dit_batch": dit.batch, "vae_steps": vae.steps, "dit_steps": dit.steps}
     grown = ("dit_steps",) if run.has_state("dit") else ("vae_steps", "dit_steps")
-    run.begun_with(settings, growing=grown)
+    run.begun_with(settings, growing=grown, found=settings_found(run, preset) if lacks_settings(run.path) else None)
+
+
+def settings_found(run: RunFolder, preset: Preset) -> dict:
+    """What the files of a run show of its settings: all that there is of runs begun before settings were noted."""
+    found = {}
+    for line in read_metrics(run.path / "metrics.jsonl"):
+        if "clips" in line and line["step"]:
+            found[f"{line['stage']}_batch"] = line["clips"] // line["step"]
+    cache = run.path / "latents.safetensors"
+    if cache.exists() and (kept := read_cache(cache, "latents")) is not None:
+        found |= {name: kept[1][name] for name in ("clips", "seed") if name in kept[1]}
+        found["frames"] = 1 + preset.vae.ft * (kept[0]["latents"].shape[2] - 1)
+    if run.has_state("dit"):  # the VAE was finished by then
+        found["vae_steps"] = run.newest("vae")[1]["step"]
+    return found
 
 
 def written(preset: Preset) -> int:

@@ -73,8 +73,14 @@ def record_of(line: bytes) -> dict:
     return record if ours else {}
 
 
-def check_counts(counts: dict, source: Path) -> None:
-    """CheckpointError where a saved state does not say how far it is: its checksum says nothing of that."""
+def check_state(tensors: dict[str, Tensor], counts: dict, source: Path) -> None:
+    """CheckpointError where a saved state does not say how far it is, or holds NaN: its checksum says nothing of that.
+
+    No state of ours holds NaN, as a step with such a loss or gradient is skipped.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{source} holds values that are not finite in {name}")
     for name, kinds in (("step", (int,)), ("bad", (int,)), ("seconds", (int, float))):
         value = counts.get(name)
         if type(value) not in kinds or not 0 <= value < math.inf:
@@ -92,6 +98,15 @@ def check_settings(kept: dict, asked: dict, *, folder: Path, growing: tuple[str,
         )
 
 
+def lacks_settings(folder: Path) -> bool:
+    """Whether a run was begun by a version that did not yet note what it was begun with; warns of it."""
+    old = any(folder.glob("*.safetensors")) and not (folder / "settings.json").exists()
+    if old:
+        message = f"{folder} does not say what it was begun with; give the same options as then"
+        warnings.warn(message, RunWarning, stacklevel=2)
+    return old
+
+
 class RunFolder:
     """What a run writes and reads again: lines of metrics, and two states of each stage.
 
@@ -107,21 +122,28 @@ class RunFolder:
     def claimed(self, *, resume: bool, needed: int) -> Iterator[None]:
         """Hold the folder, after it was found to be free, or to be resumed, and the disk to have room.
 
-        needed: bytes that the run writes. Raises InputError where a run is there and ``resume`` is not asked for.
+        needed: bytes that the run writes. Raises InputError where a run is there and ``resume`` is not asked for, and
+        where it is asked for and only finished weights are there, which a training from nothing would replace.
         """
         if not self.writes:  # the rank that writes holds it for all
             yield
             return
         if not resume and any(self.path.glob("*.safetensors")):
             raise InputError(f"{self.path} already holds a run; add --resume to go on with it, or choose another --out")
+        if (self.path / "model.safetensors").exists() and not any(self.path.glob("*.state?.safetensors")):
+            raise InputError(f"{self.path} holds weights, but no state to resume from; choose another --out")
         check_disk(self.path, needed)
         with locked(self.path):
             sweep(self.path)
             yield
 
-    def begun_with(self, settings: dict, *, growing: tuple[str, ...] = ()) -> dict:
-        """Note what a run is made with. Returns what was noted before; InputError where that is another thing."""
+    def begun_with(self, settings: dict, *, growing: tuple[str, ...] = (), found: dict | None = None) -> dict:
+        """Note what a run is made with. Returns what was noted before; InputError where that is another thing.
+
+        found: what the folder shows of it where nothing was noted; it is held against the settings before they are.
+        """
         path, kept = self.path / "settings.json", {}
+        check_settings(found or {}, settings, folder=self.path, growing=growing)
         if path.exists():
             try:
                 kept = dict(json.loads(path.read_bytes()))
@@ -169,12 +191,13 @@ class RunFolder:
             if self._state(stage, slot).exists():
                 try:
                     found[slot] = load_tensors(self._state(stage, slot))
-                    check_counts(found[slot][1], self._state(stage, slot))
+                    check_state(*found[slot], self._state(stage, slot))
                 except CheckpointError as error:
                     found.pop(slot, None)
                     errors.append(str(error))
         if errors and not found:
-            raise CheckpointError(f"no saved state of {stage} can be read: {'; '.join(errors)}")
+            mend = f"or delete the files {stage}.state* to begin {stage} anew"
+            raise CheckpointError(f"no saved state of {stage} can be read: {'; '.join(errors)}; {mend}")
         for error in errors:
             warnings.warn(f"{error}; going on from the state saved before it", RunWarning, stacklevel=2)
         if not found:

@@ -53,8 +53,9 @@ def write_atomically(path: Path, *content: bytes | memoryview) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, *content)
+        path.with_name(f"{path.name}.part").unlink(missing_ok=True)  # what a kill left of an older version's write
     except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror}; what stood there before is untouched") from error
+        raise CheckpointError(f"cannot write {path}: {error.strerror}; what was there before is untouched") from error
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> str:
@@ -66,7 +67,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> str:
     meta = {"format": FORMAT, **{k: json.dumps(v, sort_keys=True) for k, v in metadata.items()}}
     raw = memoryview(safetensors_torch.save(tensors))
     start = 8 + struct.unpack("<Q", raw[:8])[0]
-    entries, data = json.loads(bytes(raw[8:start])), raw[start:]
+    entries = json.loads(bytes(raw[8:start]))
+    data = raw[start:]
     meta["sha256"] = _digest(entries, meta, [data])
     header = json.dumps({"__metadata__": meta, **entries}, sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # so that the data begin at a multiple of 8
@@ -95,10 +97,13 @@ def _data_start(path: Path) -> int:
 
 def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors, their data still in the file, and the metadata; CheckpointError unless the checksum holds."""
-    start, entries, end = _data_start(path), {}, 0
+    start = _data_start(path)
+    entries = {}
+    end = 0
     try:
         with safe_open(path, framework="pt") as file:
-            meta, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.offset_keys()}
+            meta = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
             for name, tensor in tensors.items():
                 begin, end = end, end + tensor.nbytes
                 kind, shape = file.get_slice(name).get_dtype(), file.get_slice(name).get_shape()

@@ -1,6 +1,6 @@
 """The command `sora-edu`: each sub-command is a thin layer over one function of the library.
 
-Heavy imports stand inside the functions, so that `--help`, `--version` and a mistyped option answer at once.
+Heavy imports are inside the functions, so that `--help`, `--version` and a mistyped option answer at once.
 """
 
 import os

@@ -88,7 +88,7 @@ def check_kernel() -> Iterator[Finding]:
         return
     python = shutil.which(spec.argv[0]) if os.path.isabs(spec.argv[0]) else sys.executable
     if python is None or not os.path.samefile(os.path.dirname(python), os.path.dirname(sys.executable)):
-        mend = f"remove the kernel that stands before this one: jupyter kernelspec remove python3 ({spec.resource_dir})"
+        mend = f"remove the kernel found before this one: jupyter kernelspec remove python3 ({spec.resource_dir})"
         yield Finding("Jupyter kernel", f"python3 starts another Python: {spec.argv[0]}", "problem", mend)
     else:
         yield Finding("Jupyter kernel", f"ipykernel {version}, python3 at {spec.resource_dir}")

@@ -26,7 +26,7 @@ def check_target(path: Path, *, error: type[InputError] = InputError, example: s
 def write_whole(path: Path, *content: bytes | memoryview) -> None:
     """Write beside the file, flush to disk, then rename: at any moment the old file or the new one is whole.
 
-    Raises OSError, or ValueError for a path that no file can have; what stood there before is then untouched.
+    Raises OSError, or ValueError for a path that no file can have; what was there before is then untouched.
     """
     draft = new_draft(path)
     try:

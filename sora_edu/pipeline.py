@@ -1,6 +1,5 @@
 """From a prompt to a clip: tokenizer, text encoder, noise, guided flow, VAE decoder, in one object (lesson 00)."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -208,12 +207,3 @@ class Pipeline:
                     for part in video.split(BATCH)
                 ]
             )
-
-
-def read_results(name_or_path: str | Path) -> dict:
-    """The quality measured beside a checkpoint, or {} where none is recorded; CheckpointError if it cannot be read."""
-    path = find_checkpoint(name_or_path).with_name("results.json")
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged; measure again: sora-edu evaluate --json {path}") from error

@@ -201,7 +201,7 @@ def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match="No space left on device; what stood there before is untouched"):
+    with pytest.raises(CheckpointError, match="No space left on device; what was there before is untouched"):
         write_atomically(saved, b"new")
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]

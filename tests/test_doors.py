@@ -249,7 +249,6 @@ RECIPES = {
     "least_squares": lambda: {"design": rand(3, 5, 2), "target": rand(2, 5), "weight": rand(2, 5)},
     "growth": lambda: {"radius": RADIUS, "visible": SEEN},
     "fit_motion": lambda: {"centre": CENTRE, "radius": RADIUS, "visible": SEEN},
-    "read_motion": lambda: {"centre": CENTRE, "radius": RADIUS, "visible": SEEN},
     "fit_collision": lambda: {"centre": rand(3, 2, 5, 2) * 20, "visible": true(3, 2, 5)},
     "alpha_bars": lambda: {"betas": SCHEDULE},
     "snr": lambda: {"alpha_bar": SCHEDULE},

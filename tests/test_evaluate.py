@@ -7,10 +7,11 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
+from sora_edu.checkpoint import shipped_checkpoints
 from sora_edu.config import TINY
 from sora_edu.errors import InputError
 from sora_edu.evaluate import compare, evaluate_checkpoint, evaluate_pipeline, mean_interval, prompts_of, wilson
-from sora_edu.pipeline import Pipeline, read_results
+from sora_edu.pipeline import Pipeline
 from sora_edu.world.captions import parse_caption
 from sora_edu.world.render import render
 from sora_edu.world.scenes import sample_state
@@ -130,7 +131,7 @@ def test_more_hits_than_tries_are_no_share(hits, n):
 
 def test_the_shipped_model_draws_what_is_asked_within_its_recorded_interval():
     """A sample of 48, against the lower end of the interval recorded beside the weights less four standard errors."""
-    recorded = read_results("tiny")["seen"]["all"]
+    recorded = json.loads(shipped_checkpoints()["tiny"].with_name("results.json").read_text())["seen"]["all"]
     result = evaluate_pipeline(Pipeline.load("tiny"), split="seen", n=48, seed=5, floors=False)
     error = (recorded["low"] * (1 - recorded["low"]) / 48) ** 0.5
     assert result["all"]["value"] >= recorded["low"] - 4 * error

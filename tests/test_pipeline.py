@@ -13,7 +13,7 @@ from sora_edu.errors import CheckpointError, InputError, PromptError, UnknownWor
 from sora_edu.model.dit import TextToVideo
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import VideoVAE
-from sora_edu.pipeline import Pipeline, model_metadata, preset_from_json, read_results
+from sora_edu.pipeline import Pipeline, model_metadata, preset_from_json
 
 
 @pytest.fixture
@@ -307,17 +307,6 @@ def test_a_file_without_a_model_is_refused(tmp_path):
     save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(1)}, {"step": 1})
     with pytest.raises(CheckpointError, match="holds no model"):
         Pipeline.load(tmp_path / "x.safetensors")
-
-
-def test_results_beside_a_checkpoint_are_read_and_damaged_ones_named(mini, tmp_path):
-    load_changed(mini, tmp_path, lambda t, m: None)
-    assert read_results(tmp_path) == {}
-    (tmp_path / "results.json").write_text('{"n": 8}')
-    assert read_results(tmp_path) == {"n": 8}
-    for damaged in (b"{", b"\xff", b"[" * 200_000):
-        (tmp_path / "results.json").write_bytes(damaged)
-        with pytest.raises(CheckpointError, match="results.json is damaged; measure again"):
-            read_results(tmp_path)
 
 
 def test_shipped_checkpoints_are_small_enough_to_ship():

@@ -11,7 +11,7 @@ from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError
 from sora_edu.world.render import COLOUR_RGB, render
 from sora_edu.world.scenes import make_state, sample_state
-from sora_edu.world.tracker.motion import fit_collision, read_motion
+from sora_edu.world.tracker.motion import fit_collision, fit_motion
 from sora_edu.world.tracker.segment import segment
 from sora_edu.world.tracker.shape import AREA, draw
 from sora_edu.world.tracker.track import NOTHING, UNCLEAR, describe, track, velocity_error
@@ -154,7 +154,7 @@ def test_an_object_that_jumps_about_has_no_motion():
 def test_a_random_walk_is_no_motion():
     steps = torch.randn(64, 17, 2, generator=torch.Generator().manual_seed(0))
     paths = 16 + 1.5 * (steps.cumsum(1) - steps[:, :1])
-    motion = read_motion(paths, torch.full((64, 17), 5.0), torch.ones(64, 17, dtype=torch.bool))
+    motion, _, _ = fit_motion(paths, torch.full((64, 17), 5.0), torch.ones(64, 17, dtype=torch.bool))
     assert (motion == UNCLEAR).float().mean() > 0.9
 
 
@@ -197,7 +197,7 @@ def read_path(x, y, radius=None, noise=0.0, n=32):
     path = torch.stack((16 + x, 16 + y), -1).expand(n, 17, 2)
     path = path + noise * torch.randn(n, 17, 2, generator=torch.Generator().manual_seed(0))
     radius = torch.full((17,), 5.0) if radius is None else radius
-    motion = read_motion(path, radius.expand(n, 17), torch.ones(n, 17, dtype=torch.bool))
+    motion, _, _ = fit_motion(path, radius.expand(n, 17), torch.ones(n, 17, dtype=torch.bool))
     words = [MOTIONS[m] if m >= 0 else "unclear" for m in motion.tolist()]
     return max(set(words), key=words.count), max(words.count(w) for w in words) / n
 

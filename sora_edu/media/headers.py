@@ -23,8 +23,6 @@ MAX_SAMPLES = 2**20  # of all tracks of an MP4: 3 hours of film with sound
 EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in a JPEG's coded data; \xd0 to \xd7 only restart it
 
-Data = bytes | memoryview
-
 
 # JPEG
 

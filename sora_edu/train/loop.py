@@ -113,11 +113,16 @@ class TrainState:
     """What a stage changes from step to step: weights, their EMA, what the optimisers remember, and some counts."""
 
     def __init__(self, stage: Stage, *, seed: int = 0, ranks: Ranks = ALONE, saved: tuple[dict, dict] | None = None):
-        self.stage, self.seed, self.ranks, self.module = stage, seed, ranks, stage.module
+        self.stage = stage
+        self.seed = seed
+        self.ranks = ranks
+        self.module = stage.module
         self.device = next(self.module.parameters()).device
         tensors, counts = saved or ({}, START)
         check_saved(counts, stage)
-        self.done, self.seconds, self.bad = counts["step"], counts["seconds"], counts["bad"]
+        self.done = counts["step"]
+        self.seconds = counts["seconds"]
+        self.bad = counts["bad"]
         ranks.check_same("the saved step", self.done, self.device)
         self.ema = copy.deepcopy(self.module).requires_grad_(False).eval()
         if saved:
@@ -134,7 +139,8 @@ class TrainState:
 
     def step(self) -> dict[str, float] | None:
         """Train one step. Returns losses and gradient norm, means over the ranks; None where nobody looks at them."""
-        started, config = time.perf_counter(), self.stage.config
+        started = time.perf_counter()
+        config = self.stage.config
         scalars = self.backward(step_generator(self.seed, self.stage.stream, self.done, self.device))
         metrics = self.ranks.mean(scalars) if self.synced else None
         if metrics:
@@ -241,5 +247,5 @@ def fit(
 def progress(state: TrainState) -> tqdm:
     """A bar over all steps of a stage, on the first rank."""
     hidden = {} if state.ranks.first else {"disable": True}  # on the first rank TQDM_DISABLE decides
-    total, name = state.stage.config.steps, state.stage.name
-    return tqdm(initial=state.done, total=total, desc=name, mininterval=5, **hidden)
+    stage = state.stage
+    return tqdm(initial=state.done, total=stage.config.steps, desc=stage.name, mininterval=5, **hidden)

@@ -20,7 +20,7 @@ KEPT = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum_buffer",)
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
-    """Weights of the linear layers that stand in a list of blocks; in a module without such lists, none."""
+    """Weights of the linear layers that are in a list of blocks; in a module without such lists, none."""
     lists = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
     layers = dict.fromkeys(layer for part in lists for layer in part.modules() if isinstance(layer, nn.Linear))
     return [layer.weight for layer in layers]
@@ -32,7 +32,8 @@ def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.
     Muon's steps are scaled to the size of AdamW's (2502.16982, section 2.2), so both use rates of the same order.
     """
     hidden = hidden_matrices(module) if config.muon_lr else []
-    taken, optimisers = set(map(id, hidden)), []
+    taken = set(map(id, hidden))
+    optimisers = []
     if hidden:
         optimisers.append(
             torch.optim.Muon(
@@ -41,8 +42,8 @@ def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.
         )
         optimisers[0].register_step_pre_hook(gather_gradients)
     rest = [parameter for parameter in module.parameters() if id(parameter) not in taken]
-    betas, decay = (0.9, 0.98), config.weight_decay
-    optimisers.append(torch.optim.AdamW(rest, lr=config.lr, betas=betas, weight_decay=decay, fused=True))
+    options = {"lr": config.lr, "betas": (0.9, 0.98), "weight_decay": config.weight_decay}
+    optimisers.append(torch.optim.AdamW(rest, **options, fused=True))
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["initial_lr"] = group["lr"]  # the peak, by the name that schedules look for
@@ -76,7 +77,8 @@ def unpack_optimisers(tensors: dict[str, Tensor], optimisers: list[torch.optim.O
     """Put the packed tensors back; raises CheckpointError where one is missing or there are others besides."""
     left = {name for name in tensors if name.startswith("optimiser.")}
     for optimiser in optimisers:
-        kind, state = type(optimiser).__name__, optimiser.state_dict()
+        kind = type(optimiser).__name__
+        state = optimiser.state_dict()
         for index, parameter in enumerate(p for group in optimiser.param_groups for p in group["params"]):
             names = {key: f"optimiser.{kind.lower()}.{index}.{key}" for key in KEPT[kind]}
             if missing := [name for name in names.values() if name not in tensors]:

@@ -30,7 +30,9 @@ GLUE = frozenset("a an and background does front in into is not of off on the to
 POLITE = frozenset("please show me draw make generate create video clip animation i want see it that which".split())
 
 # What each scene has room for: the motions and sizes of each of its objects, as the world draws them.
-SIDEWAYS, WAITS, SMALL = ("left", "right"), (None,), ("small",)
+SIDEWAYS = ("left", "right")
+WAITS = (None,)
+SMALL = ("small",)
 ROLES = {
     "single": ((MOTIONS, SIZES),),
     "pair": ((PAIR_MOTIONS, ("small", "medium")),) * 2,
@@ -100,7 +102,8 @@ def fill_thing(said: Thing, choices: tuple[tuple, ...], scene: str, *, generator
 def fill(said: Parsed, *, generator: torch.Generator) -> Parsed:
     """Draw all that a meaning leaves unsaid: missing objects, their attributes, and the background."""
     roles = ((PAN_MOTIONS, SIZES),) if said.pan and said.scene == "single" else ROLES[said.scene]
-    things, taken = [], {thing.colour for thing in said.objects}
+    things = []
+    taken = {thing.colour for thing in said.objects}
     for k, (motions, sizes) in enumerate(roles):
         start = said.objects[k] if k < len(said.objects) else Thing()
         free = tuple(colour for colour in COLOURS if colour not in taken)  # two objects never share a colour

@@ -71,7 +71,8 @@ def colours_of(table: dict[str, tuple[float, float, float]], device: torch.devic
 @checked
 def draw_ground(state: State, config: WorldConfig) -> Float[Tensor, "b 3 _ 1 _"]:
     """What lies behind the objects: plain colours, ``b 3 1 1 1``, or ``b 3 f 1 w`` with stripes where a camera pans."""
-    device, frames = state.centre.device, state.centre.shape[2]
+    device = state.centre.device
+    frames = state.centre.shape[2]
     ground = colours_of(BACKGROUND_RGB, device)[state.background][:, :, None, None, None]
     panning = state.pan.nonzero()[:, 0]
     if len(panning) == 0:
@@ -87,7 +88,8 @@ def draw_ground(state: State, config: WorldConfig) -> Float[Tensor, "b 3 _ 1 _"]
 @checked(empty=True)
 def draw_objects(video: Float[Tensor, "b 3 f h w"], state: State, ground: Float[Tensor, "b 3 _ 1 _"]) -> None:
     """Paint the objects into the video: the first over the ground, the second over what is there already."""
-    device, (height, width) = video.device, video.shape[3:]
+    device = video.device
+    height, width = video.shape[3:]
     unit = pixels_per_unit(height, width)
     xs = torch.arange(width, device=device) + 0.5
     ys = (torch.arange(height, device=device) + 0.5)[:, None]

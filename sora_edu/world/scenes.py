@@ -151,7 +151,8 @@ def _canvas(config: WorldConfig) -> tuple[float, float]:
 
 def _empty(scene: Int[Tensor, "b"], background: Int[Tensor, "b"], pan: Float[Tensor, "b"], frames: int) -> State:
     """Clips without objects, to be filled in place."""
-    n, device = len(scene), scene.device
+    n = len(scene)
+    device = scene.device
     shape, colour, size, motion = torch.full((4, n, 2), -1, device=device)
     return State(
         scene=scene,

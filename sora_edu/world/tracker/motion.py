@@ -57,7 +57,7 @@ def laws(frames: int) -> dict[str, Float[Tensor, "m n p"]]:
         "falls": _columns(*place, (zero, t**2 / 2))[None],
         "bounces": torch.stack([bounce(hit) for hit in torch.linspace(0.3, 0.7, 41).tolist()]),
         "orbits": torch.stack([orbit(sign * turn) for turn in turns for sign in (1, -1)]),
-        # No motions of one object alone, but lest they pass for one: it stops, starts or turns round (motion UNCLEAR).
+        # Not motions of one object alone, and not to be read as such: it stops, starts or turns round (UNCLEAR).
         "bent sideways": torch.stack(
             [_columns(*place, (t.clamp(max=hit), zero), ((t - hit).clamp(min=0), zero)) for hit in bends]
         ),
@@ -162,14 +162,6 @@ def _meaning(name: str, own: Float[Tensor, "b p"], travel: Float[Tensor, "b"]) -
         starts = (before.abs() < 0.25 * after.abs()) & (name == "bent sideways")  # upright, a fall looks like that
         allowed &= stops | starts
     return index, allowed
-
-
-@checked
-def read_motion(
-    centre: Float[Tensor, "b f 2"], radius: Float[Tensor, "b f"], visible: Bool[Tensor, "b f"]
-) -> Int[Tensor, "b"]:
-    """The index into MOTIONS of the law that each path follows, or UNCLEAR; see ``fit_motion``."""
-    return fit_motion(centre, radius, visible)[0]
 
 
 @checked

@@ -35,8 +35,8 @@ def test_a_recorded_walk_is_eulers_seen_at_the_times_of_the_coarse_grid(strides,
     end = euler(bent, noise, steps=steps, shift=shift, callback=lambda _, t, x_t, __: seen.update({round(t, 5): x_t}))
     walk = record_walk(bent, noise, strides=strides, steps=steps, shift=shift)
     assert walk.shape == (5, strides + 1, 2)
-    for stand, t in zip(walk.unbind(1)[:-1], time_grid(strides, shift=shift).tolist(), strict=False):
-        assert torch.equal(stand, seen[round(t, 5)])
+    for place, t in zip(walk.unbind(1)[:-1], time_grid(strides, shift=shift).tolist(), strict=False):
+        assert torch.equal(place, seen[round(t, 5)])
     assert torch.equal(walk[:, -1], end)
 
 
@@ -47,7 +47,7 @@ def test_strides_that_do_not_divide_the_steps_are_refused(strides, steps):
 
 
 def strides_of(walk, shift):
-    """The one field that takes each stand to the next exactly."""
+    """The one field that takes each place to the next exactly."""
     times = time_grid(walk.shape[1] - 1, shift=shift)
     speeds = {round(float(t), 5): (walk[:, k] - walk[:, k + 1]) / (t - times[k + 1]) for k, t in enumerate(times[:-1])}
     return lambda x_t, t: speeds[round(float(t[0]), 5)]

@@ -2,7 +2,7 @@
 
 Why this way. A walk of 25 guided steps costs 50 passes, because the path bends and because guidance asks the model
 twice. Both are facts about one fixed path: with the noise and the prompt given, the ODE has one end. So the student
-learns the path itself: from where it stands, the mean velocity to where the teacher is one stride later, with the
+learns the path itself: from where it is, the mean velocity to where the teacher is one stride later, with the
 teacher's guidance already in it. That is distillation of a guided model (Meng et al. 2210.03142), with the walk
 recorded once, as in knowledge distillation (Luhman and Luhman 2101.02388), and cut into strides, as in progressive
 distillation (Salimans and Ho 2202.00512). Consistency and shortcut models do without recorded walks; here the
@@ -55,32 +55,33 @@ STUDENT_TRAIN = TrainConfig(steps=8000, batch=16, lr=3e-4, muon_lr=1e-3, warmup=
 def record_walk(
     velocity_fn: VelocityFn, noise: Float[Tensor, "b *rest"], *, strides: int, steps: int, shift: float
 ) -> Float[Tensor, "b {strides}+1 *rest"]:
-    """Where a walk of ``steps`` Euler steps stands at its start and after each of ``strides`` equal parts.
+    """Where a walk of ``steps`` Euler steps is at its start and after each of ``strides`` equal parts.
 
     The parts end where ``time_grid(strides)`` says, since every strides-th time of the finer grid is one of the
     coarser. Raises InputError where the strides do not divide the steps.
     """
     if strides < 1 or steps % strides:
         raise InputError(f"steps={steps} cannot be cut into strides={strides}; use a multiple of it, such as 24 and 4")
-    stands = []
+    places = []
 
     def keep(step, t, x_t, x_0_hat):
         if step % (steps // strides) == 0:
-            stands.append(x_t)
+            places.append(x_t)
 
     end = euler(velocity_fn, noise, steps=steps, shift=shift, callback=keep)
-    return torch.stack([*stands, end], 1)
+    return torch.stack([*places, end], 1)
 
 
 @checked
-def stride_loss(velocity_fn: VelocityFn, walk: Float[Tensor, "b stands *rest"], *, shift: float) -> Float[Tensor, ""]:
-    """Mean square between the student's velocity and the one that reaches the teacher's next stand, over all strides.
+def stride_loss(velocity_fn: VelocityFn, walk: Float[Tensor, "b places *rest"], *, shift: float) -> Float[Tensor, ""]:
+    """Mean square between the student's velocity and the one that reaches the teacher's next place, over all strides.
 
-    walk: record_walk's. Each stride starts where the student's own last one ended, not where the teacher stood, so
-    the student learns to mend its own errors; no gradient flows from one stride into the one before.
+    walk: record_walk's. Each stride starts where the student's own last one ended, not where the teacher was, so
+    the student learns to correct its own errors; no gradient flows from one stride into the one before.
     """
     times = time_grid(walk.shape[1] - 1, shift=shift).tolist()
-    x_t, losses = walk[:, 0], []
+    x_t = walk[:, 0]
+    losses = []
     for (t, t_next), goal in zip(pairwise(times), walk[:, 1:].unbind(1), strict=True):
         velocity = velocity_fn(x_t, x_t.new_full(x_t.shape[:1], t))
         needed = (x_t - goal) / (t - t_next)
@@ -91,8 +92,9 @@ def stride_loss(velocity_fn: VelocityFn, walk: Float[Tensor, "b stands *rest"], 
 
 @torch.no_grad()
 def record_shard(teacher: Pipeline, shard: int, *, seed: int) -> dict[str, Tensor]:
-    """SHARD walks of the teacher for captions of trained combinations: "walk" n stands c f h w (half), "ids" n l."""
-    preset, generator = teacher.preset, step_generator(seed, Stream.WALKS, shard)
+    """SHARD walks of the teacher for captions of trained combinations: "walk" n places c f h w (half), "ids" n l."""
+    preset = teacher.preset
+    generator = step_generator(seed, Stream.WALKS, shard)
     state = sample_state(SHARD, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
     short, full = (caption(state, style=style, generator=generator) for style in ("short", "full"))
     prompts = [full[i] if i % 2 else short[i] for i in range(SHARD)]
@@ -118,7 +120,8 @@ def record_walks(teacher: Pipeline, source: str, out: Path, *, walks: int, seed:
     """All walks, from the shards on disk and, where one is missing, from the teacher; a killed run loses one shard."""
     parts = []
     for shard in tqdm(range(-(-walks // SHARD)), desc="walks"):
-        path, made_by = out / f"walks_{shard:04d}.safetensors", {"teacher": source, "seed": seed}
+        path = out / f"walks_{shard:04d}.safetensors"
+        made_by = {"teacher": source, "seed": seed}
         if read_cache(path, "walk", "ids") is None:
             save_tensors(path, record_shard(teacher, shard, seed=seed), made_by)
         tensors, meta = load_tensors(path)
@@ -139,7 +142,8 @@ def train_student(
     compiled: bool,
 ) -> TextToVideo:
     """Train the student, as yet the teacher's copy, on the walks; returns its EMA."""
-    preset, device = student_preset(teacher.preset), teacher.device
+    preset = student_preset(teacher.preset)
+    device = teacher.device
     walk, ids = walks["walk"].to(device), walks["ids"].to(device)
     student.train()
     sampler = Pipeline(preset, teacher.vae, copy.deepcopy(student), teacher.tokenizer)
@@ -169,14 +173,17 @@ def student_preset(preset: Preset) -> Preset:
 def distill(options: DistillOptions) -> Path:
     """Record the teacher's walks, train the student on them, and return the file of its weights, in half precision.
 
-    A killed run goes on where it stood with ``resume``. Raises InputError where the folder holds a run and ``resume``
+    A killed run goes on where it was with ``resume``. Raises InputError where the folder holds a run and ``resume``
     is not given, or walks of another teacher; TrainingError where another run uses it; Stopped after SIGTERM.
     """
-    out, walks, seed = options.out, options.walks, options.seed
+    out = options.out
+    walks = options.walks
+    seed = options.seed
     config = replace(STUDENT_TRAIN, steps=options.steps or STUDENT_TRAIN.steps)
     pipe = Pipeline.load(options.teacher, device=str(choose_device(options.device)))
     needed = 2 * (STRIDES + 1) * walks * math.prod(pipe.preset.latent_shape) + 500_000_000
-    run, source = RunFolder(out), verify(options.teacher)
+    run = RunFolder(out)
+    source = verify(options.teacher)
     with run.claimed(resume=options.resume, needed=needed):
         settings = {"teacher": source, "seed": seed, "walks": walks, "steps": config.steps}
         found = walks_made_by(out) if lacks_settings(out) else None

@@ -87,11 +87,11 @@ def check_state(tensors: dict[str, Tensor], counts: dict, source: Path) -> None:
             raise CheckpointError(f"{source} is no training state: its {name} is {value!r}")
 
 
-def check_settings(kept: dict, asked: dict, *, folder: Path, growing: tuple[str, ...]) -> None:
+def check_settings(noted: dict, asked: dict, *, folder: Path, growing: tuple[str, ...]) -> None:
     """InputError where a run is resumed with other settings than it was begun with; ``growing`` ones may be larger."""
-    other = [n for n in asked if n in kept and kept[n] != asked[n] and not (n in growing and kept[n] < asked[n])]
+    other = [n for n in asked if n in noted and noted[n] != asked[n] and not (n in growing and noted[n] < asked[n])]
     if other:
-        had, got = (" and ".join(f"{name}={values[name]}" for name in other) for values in (kept, asked))
+        had, got = (" and ".join(f"{name}={values[name]}" for name in other) for values in (noted, asked))
         raise InputError(
             f"{folder} was begun with {had}, not {got}; resume with the former, or choose another --out "
             f"(only {' and '.join(growing) or 'nothing'} may grow)"
@@ -115,7 +115,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, *, writes: bool = True):
-        self.path, self.writes = path, writes
+        self.path = path
+        self.writes = writes
         self.newest_slot: dict[str, int] = {}  # of each stage: which of its two files holds the newest state
 
     @contextlib.contextmanager
@@ -142,19 +143,20 @@ class RunFolder:
 
         found: what the folder shows of it where nothing was noted; it is held against the settings before they are.
         """
-        path, kept = self.path / "settings.json", {}
+        path = self.path / "settings.json"
+        noted = {}
         check_settings(found or {}, settings, folder=self.path, growing=growing)
         if path.exists():
             try:
-                kept = dict(json.loads(path.read_bytes()))
-                check_settings(kept, settings, folder=self.path, growing=growing)
+                noted = dict(json.loads(path.read_bytes()))
+                check_settings(noted, settings, folder=self.path, growing=growing)
             except (ValueError, TypeError, RecursionError) as error:
                 if isinstance(error, InputError):
                     raise
                 raise InputError(f"{path} is damaged; write again what it held, or choose another --out") from error
         if self.writes:
             write_atomically(path, (json.dumps(settings) + "\n").encode())
-        return kept
+        return noted
 
     def log(self, line: dict) -> None:
         """Add one line of JSON to the metrics."""
@@ -165,7 +167,8 @@ class RunFolder:
     def drop_metrics(self, stage: str, *, after: int) -> None:
         """Drop a stage's lines after a step, which a resumed run will write again, and a line that was cut off."""
         path = self.path / "metrics.jsonl"
-        lines, kept = lines_of(path), []
+        lines = lines_of(path)
+        kept = []
         for line in lines:
             record = record_of(line)
             if line.endswith(b"\n") and not (record.get("stage") == stage and record["step"] > after):
@@ -186,7 +189,8 @@ class RunFolder:
 
     def newest(self, stage: str) -> tuple[dict[str, Tensor], dict] | None:
         """Tensors and counts of the newer of a stage's states; where it is damaged, the other, with a warning."""
-        found, errors = {}, []
+        found = {}
+        errors = []
         for slot in (0, 1):
             if self._state(stage, slot).exists():
                 try:

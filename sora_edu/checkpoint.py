@@ -7,6 +7,7 @@ checksum, names, shapes and types are checked in this order, and nothing is buil
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from safetensors import torch as safetensors_torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sora_edu.errors import CheckpointError, InputError
+from sora_edu.errors import CheckpointError, InputError, shown
 from sora_edu.files import write_whole
 
 FORMAT = "sora_edu/1"
@@ -196,6 +197,8 @@ def shipped_checkpoints() -> dict[str, Path]:
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
     """The file of a shipped name, of a training run's folder, or of a path; CheckpointError names what there is."""
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise CheckpointError(f"a checkpoint is a name or a path, such as 'tiny', not {shown(name_or_path)}")
     shipped = shipped_checkpoints()
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]

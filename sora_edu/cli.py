@@ -192,13 +192,13 @@ def train(options: Annotated[unchecked(TrainOptions), arg(name="")]) -> None:
     from sora_edu.train.recipe import train as run
 
     try:
-        answer, stream = run(options), sys.stdout
+        answer, stream = str(run(options)), sys.stdout
     except Stopped as stop:
         if stop.signal:
             raise
         answer, stream = f"time is up, and the state is saved: add --resume to go on in {options.out}", sys.stderr
     if environment()[0] == 0:  # of several processes one answers
-        print(answer, file=stream)
+        print(printable(answer), file=stream)
 
 
 @app.command
@@ -250,7 +250,7 @@ def distill(options: Annotated[unchecked(DistillOptions), arg(name="")]) -> None
     options = DistillOptions(**vars(options))
     from sora_edu.train.distillation import distill as run
 
-    print(run(options))
+    print_path(run(options))
 
 
 @app.command

@@ -66,6 +66,13 @@ class WorldConfig:
             )
 
 
+def world_or_default(config: WorldConfig | None) -> WorldConfig:
+    """The world that was given, or the first lesson's; InputError where it is no WorldConfig."""
+    if not isinstance(config, WorldConfig | None):
+        raise InputError(f"config={shown(config)} is no world; use WorldConfig(frames=17, height=32, width=32)")
+    return config or WorldConfig()
+
+
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
     """The causal video VAE: 1 + ft*k frames become 1 + k latent frames, sides shrink by ``fs``."""

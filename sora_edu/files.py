@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -19,8 +20,10 @@ def check_target(path: Path, *, error: type[InputError] = InputError, example: s
     folder = next((folder for folder in path.absolute().parents if folder.exists()), path.parent)
     if not folder.is_dir():
         raise error(f"{path}: cannot be written ({folder} is a file); give a path through folders")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise error(f"{path}: cannot be written (no permission in {folder}); choose another folder")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # permissions say little: root passes them, and some disks lie
+    except OSError as cause:
+        raise error(f"{path}: cannot be written in {folder} ({cause.strerror}); choose another folder") from cause
 
 
 def write_whole(path: Path, *content: bytes | memoryview) -> None:

@@ -199,7 +199,9 @@ class Pipeline:
     @torch.no_grad()
     @checked
     def reconstruct(self, video: Float[Tensor, "b 3 f h w"]) -> Float[Tensor, "b 3 f h w"]:
-        """The video through the VAE and back; InputError names the sizes that fit."""
+        """The video through the VAE and back; InputError names the sizes that fit, and pixels far outside [-1, 1]."""
+        if (largest := video.abs().max()) > 2:
+            raise InputError(f"the video reaches {largest:.3g}, not [-1, 1]; from 0..255 use x / 127.5 - 1")
         with autocast(self.device):
             return torch.cat(
                 [

@@ -242,6 +242,12 @@ def test_a_run_is_found_by_its_folder_and_an_unknown_name_lists_the_known(saved,
         find_checkpoint("huge")
 
 
+@pytest.mark.parametrize("name", [None, 5, ["tiny"]])
+def test_what_is_no_name_names_no_checkpoint(as_a_user, name):
+    with pytest.raises(CheckpointError, match=r"a checkpoint is a name or a path, such as 'tiny', not "):
+        find_checkpoint(name)
+
+
 def test_an_installation_without_weights_says_where_it_looked_and_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "nothing")
     cure = r"none are shipped in .*nothing, since .* a clone of it \(pip install -e .\), or train one"

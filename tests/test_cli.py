@@ -266,9 +266,19 @@ def test_train_passes_its_options_on(run, monkeypatch):
 
 def test_distill_passes_its_options_on(run, monkeypatch):
     calls = []
-    fake_module(monkeypatch, "sora_edu.train.distillation", distill=lambda options: calls.append(options) or "written")
+    fake_module(
+        monkeypatch, "sora_edu.train.distillation", distill=lambda options: calls.append(options) or Path("written")
+    )
     status, out, _ = run("distill", "--teacher", "tiny", "--walks", "7", "--compile", "False")
     assert (status, out) == (0, "written\n") and calls == [DistillOptions(walks=7, compile=False)]
+
+
+def test_what_a_training_prints_cannot_write_to_the_terminal(run, monkeypatch):
+    fake_module(monkeypatch, "sora_edu.train.recipe", train=lambda options: options.out / "model.safetensors")
+    fake_module(monkeypatch, "sora_edu.train.distillation", distill=lambda options: options.out / "model.safetensors")
+    for command in ("train", "distill"):
+        status, out, _ = run(command, "--out", "a\n\x1b[31m\u202e")
+        assert (status, out) == (0, str(Path("a\\n\\x1b[31m\\u202e") / "model.safetensors") + "\n")
 
 
 def stopped(signal):
@@ -482,9 +492,9 @@ def test_a_place_where_no_file_can_be_made_is_refused_before_the_work(run, monke
     monkeypatch.setattr("sora_edu.media.reading.read_pictures", lambda *args: pytest.fail("worked before it refused"))
     status, _, err = run("reconstruct", str(photo), "--out", str(photo / "deeper" / "out.png"))
     assert status == 2 and "is a file); give a path through folders" in err
-    monkeypatch.setattr("sora_edu.media.writing.os.access", lambda *args: False)  # root may write everywhere
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/none/x", "xb"))  # root may write everywhere
     status, _, err = run("reconstruct", str(photo), "--out", str(tmp_path / "out.png"))
-    assert status == 2 and "no permission in" in err
+    assert status == 2 and "cannot be written in" in err
 
 
 def test_a_path_cannot_write_to_the_terminal(run, pipeline, tmp_path):

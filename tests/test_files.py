@@ -1,7 +1,9 @@
 """A file is whole or not there, and one that could not be written is refused before the work."""
 
+import errno
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -27,12 +29,19 @@ def test_a_folder_is_no_target(name, tmp_path, monkeypatch):
         check_target(Path(name), error=MediaError, example="clip.gif")
 
 
-def test_a_target_below_a_file_or_without_permission_is_refused(tmp_path, monkeypatch):
+def test_a_target_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=r"cannot be written \(.*file is a file\); give a path through folders"):
         check_target(tmp_path / "file" / "deep" / "figures.json")
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(InputError, match=r"cannot be written \(no permission in .*\); choose another folder"):
+
+
+@pytest.mark.parametrize(("number", "cause"), [(errno.EACCES, "Permission denied"), (errno.EROFS, "Read-only file")])
+def test_a_folder_in_which_no_file_can_be_made_is_refused(tmp_path, monkeypatch, number, cause):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)  # root may write everywhere
+    with pytest.raises(InputError, match=rf"cannot be written in .* \({cause}.*\); choose another folder"):
         check_target(tmp_path / "figures.json")
 
 

@@ -65,6 +65,11 @@ def test_another_sampler_fits_in(pipe):
     assert passes == [0, 1, 2]
 
 
+def test_pixels_of_0_to_255_are_not_reconstructed(pipe):
+    with pytest.raises(InputError, match=r"the video reaches 200, not \[-1, 1\]; from 0..255 use x / 127.5 - 1"):
+        pipe.reconstruct(torch.full((1, 3, 9, 32, 32), 200.0))
+
+
 def test_reconstruct_keeps_the_shape(pipe):
     video = torch.rand(2, 3, 9, 32, 40) * 2 - 1
     assert pipe.reconstruct(video).shape == video.shape

@@ -297,6 +297,14 @@ def test_unknown_names_are_refused_with_the_known_ones(name):
         make_state(**{name: "plaid"})
 
 
+def test_another_thing_than_a_world_or_a_generator_is_refused(as_a_user):
+    for draw in (sample_state, lambda *given: make_state(config=given[1])):
+        with pytest.raises(InputError, match=r"config='x' is no world; use WorldConfig\("):
+            draw(1, "x")
+    with pytest.raises(InputError, match=r"generator=3 draws nothing; use torch.Generator\(\)"):
+        sample_state(1, generator=3)
+
+
 def test_bad_requests_are_refused():
     with pytest.raises(InputError, match="n=0 clips cannot be drawn; ask for at least 1"):
         sample_state(0)

@@ -68,8 +68,14 @@ def test_the_hash_tells_vocabularies_apart(tokenizer):
     assert len(tokenizer.vocabulary_hash) == 64
 
 
+@pytest.mark.parametrize("length", ["x", None, 2.5, True, 10**12])
+def test_a_length_that_is_no_small_whole_number_is_refused(tokenizer, as_a_user, length):
+    with pytest.raises(InputError, match=r"max_tokens=.* must be a whole number from 1 to 4,096"):
+        tokenizer.encode(["a"], max_tokens=length)
+
+
 def test_misuse_is_refused(tokenizer):
-    with pytest.raises(InputError, match="max_tokens=0 leaves no room"):
+    with pytest.raises(InputError, match="max_tokens=0 must be a whole number from 1 to 4,096"):
         tokenizer.encode(["a"], max_tokens=0)
     with pytest.raises(InputError, match="ids from 5 to 999 leave the range 0 to"):
         tokenizer.decode(torch.tensor([[5, 999]]))

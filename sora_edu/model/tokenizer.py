@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sora_edu.checked import checked
+from sora_edu.config import check_value
 from sora_edu.errors import CutPromptWarning, InputError
 from sora_edu.world.captions import split_words, words
 
@@ -47,8 +48,7 @@ class Tokenizer:
         are left out, or become the unknown token if ``keep_unknown``. A prompt too long is cut, with a
         CutPromptWarning that names the lost words.
         """
-        if max_tokens < 1:
-            raise InputError(f"max_tokens={max_tokens} leaves no room for the start token; use at least 1")
+        check_value("max_tokens", max_tokens, int, (1, 4096))  # the start token takes one
         if isinstance(prompts, str):
             raise InputError(f"prompts is one str; give a list: [{prompts[:40]!r}]")
         if wrong := [prompt for prompt in prompts if not isinstance(prompt, str)]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sora_edu.checked import checked
-from sora_edu.config import WorldConfig
+from sora_edu.config import WorldConfig, world_or_default
 from sora_edu.world.paths import pixels_per_unit, tick_times
 from sora_edu.world.state import State, check_state
 from sora_edu.world.vocabulary import SHAPES, check_name
@@ -124,7 +124,7 @@ def render(state: State, config: WorldConfig | None = None) -> Float[Tensor, "b 
 
     The later object lies over the earlier one, and a bar over both. Raises InputError for indices that name nothing.
     """
-    config = config or WorldConfig()
+    config = world_or_default(config)
     check_state(state, "colour")
     ground = draw_ground(state, config)
     frames = state.centre.shape[2]

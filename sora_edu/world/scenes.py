@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sora_edu.config import WorldConfig
+from sora_edu.config import WorldConfig, world_or_default
 from sora_edu.errors import InputError, shown
 from sora_edu.shapes import is_whole
 from sora_edu.world.paths import collide, move_alone, pass_behind, pixels_per_unit, tick_times
@@ -60,7 +60,9 @@ def sample_state(
     ``orbit_weight`` times as often as the others. ``scene`` fixes one of SCENES; otherwise the shares of the config
     decide. Raises InputError for an unknown split or scene, and for more clips than fit into memory.
     """
-    config = config or WorldConfig()
+    config = world_or_default(config)
+    if not isinstance(generator, torch.Generator | None):
+        raise InputError(f"generator={shown(generator)} draws nothing; use torch.Generator().manual_seed(0)")
     if not is_whole(n, 1, MOST_FRAMES // config.frames):
         most = f"at least 1, and at most {MOST_FRAMES // config.frames:,} of {config.frames} frames at a time"
         raise InputError(f"n={shown(n)} clips cannot be drawn; ask for {most}")
@@ -236,7 +238,7 @@ def make_state(
 
     Raises InputError naming the known words where a name is unknown.
     """
-    config = config or WorldConfig()
+    config = world_or_default(config)
     if not is_whole(seed, 0, 2**63 - 1):
         raise InputError(f"seed={shown(seed)} must be a whole number from 0 to {2**63 - 1}")
     ground = torch.tensor([check_name(background, BACKGROUNDS)])

@@ -69,14 +69,19 @@ def check_json(path: Path | None) -> None:
         raise InputError(f"--json {error}") from None
 
 
-def write_clip(video, path: Path, *, fps: float = 8) -> None:
-    """Save a video ``c f h w`` or ``1 c f h w``; print its path, and on stderr what the format could not keep."""
-    from sora_edu.media import save_clip
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for note in save_clip(video, path, fps=fps):
+def report(path: Path, notes: tuple[str, ...]) -> None:
+    """Print the path of a clip that was written, and on stderr what its format could not keep."""
+    for note in notes:
         print(f"note: {one_line(path)}: {note}", file=sys.stderr)
     print_path(path)
+
+
+def same_file(a: Path, b: Path) -> bool:
+    """Whether two paths lead to one file, however they are spelt: by a link, `./`, or the other case."""
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):  # one of them is not there, or is no path at all
+        return False
 
 
 def print_path(path: Path) -> None:
@@ -165,13 +170,15 @@ def sample(
     check_seed(seed)
     paths = clip_paths(out, len(prompts))
     tell(quotes_note(prompts))
+    from sora_edu.media import save_clip
     from sora_edu.pipeline import Pipeline
 
     pipe = Pipeline.load(checkpoint)
     tell(untrained_note(pipe.preset.world, frames, height_width))
     videos = pipe(list(prompts), frames=frames, size=height_width, steps=steps, cfg_scale=cfg_scale, seed=seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
     for video, path in zip(videos, paths, strict=True):
-        write_clip(video, path)
+        report(path, save_clip(video, path))
 
 
 def unchecked(kind: type) -> type:
@@ -305,8 +312,8 @@ def reconstruct(
         max_frames: Longer videos are cut to this many frames at most.
     """
     clip_paths(out, 1)
-    from sora_edu.media import fit_to_patches, load_clip, side_by_side
-    from sora_edu.media.writing import FPS_RANGE, same_file
+    from sora_edu.media import fit_to_patches, load_clip, save_clip, side_by_side
+    from sora_edu.media.writing import FPS_RANGE
     from sora_edu.model.vae import psnr
     from sora_edu.pipeline import Pipeline
 
@@ -331,7 +338,8 @@ def reconstruct(
     fps = min(max(clip.fps, FPS_RANGE[0]), FPS_RANGE[1])
     if fps != clip.fps:
         print(f"         written at {fps:g} frames a second instead of {clip.fps:g}")
-    write_clip(side_by_side(video, restored), out, fps=fps)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    report(out, save_clip(side_by_side(video, restored), out, fps=fps))
 
 
 @app.command

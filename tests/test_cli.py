@@ -19,7 +19,6 @@ from sora_edu import cli
 from sora_edu.config import PRESETS, VAEConfig
 from sora_edu.errors import InputError, MediaError, OtherFailed, Stopped, UnknownWordWarning
 from sora_edu.media import fitting_size, load_clip, save_clip
-from sora_edu.media.writing import same_file
 from sora_edu.model.vae import VideoVAE
 from sora_edu.train.options import DistillOptions, TrainOptions
 
@@ -473,9 +472,9 @@ def test_reconstruct_refuses_to_write_over_what_it_reads(run, monkeypatch, tmp_p
 def test_another_file_is_not_the_same(tmp_path):
     (tmp_path / "a.png").write_bytes(b"1")
     (tmp_path / "b.png").write_bytes(b"1")
-    assert not same_file(tmp_path / "a.png", tmp_path / "b.png")
-    assert not same_file(tmp_path / "a.png", tmp_path / "none.png")
-    assert not same_file(tmp_path / "a.png", Path("a\0.png"))
+    assert not cli.same_file(tmp_path / "a.png", tmp_path / "b.png")
+    assert not cli.same_file(tmp_path / "a.png", tmp_path / "none.png")
+    assert not cli.same_file(tmp_path / "a.png", Path("a\0.png"))
 
 
 @pytest.mark.parametrize(("name", "fps"), [("out.mp4", 120), ("out.gif", 50)])

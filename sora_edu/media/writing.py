@@ -95,14 +95,6 @@ def clip_ending(path: Path) -> str:
     return ending
 
 
-def same_file(a: Path, b: Path) -> bool:
-    """Whether two paths lead to one file, however they are spelt: by a link, `./`, or the other case."""
-    try:
-        return os.path.samefile(a, b)
-    except (OSError, ValueError):  # one of them is not there, or is no path at all
-        return False
-
-
 def _check_options(path: Path, ending: str, fps: object, scale: object, lossless: bool) -> None:
     if lossless and ending in (".gif", ".jpg", ".jpeg"):
         raise MediaError(f"{path}: {ending} cannot be lossless; use .png, .webp or .mp4")

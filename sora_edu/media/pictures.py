@@ -161,10 +161,17 @@ def _read_moving(picture: Pictures.Image, wanted: Wanted) -> Read:
     if not frames:
         raise Refused(f"has {at} frames, and start={wanted.start} is beyond them; set start=0")
     notes = (f"only {which(wanted)} frames were read",) if cut else ()
+    fps, uneven = _frame_rate(seconds)
+    return frames, fps, source, colours.notes + notes + uneven
+
+
+def _frame_rate(seconds: list[float]) -> tuple[float, tuple[str, ...]]:
+    """Frames a second from how long each is shown, and a note where they differ."""
     fps = len(seconds) / sum(seconds) if sum(seconds) > 0 else 10.0  # browsers play an unstated duration as 0.1 s
-    if max(seconds) > 1.5 * min(seconds):
-        notes += (f"durations are uneven ({min(seconds):g} to {max(seconds):g} s); taken as {fps:.3g} frames a second",)
-    return frames, fps, source, colours.notes + notes
+    if max(seconds) <= 1.5 * min(seconds):
+        return fps, ()
+    longest = f"{min(seconds):g} to {max(seconds):g} s"
+    return fps, (f"durations are uneven ({longest}); taken as {fps:.3g} frames a second",)
 
 
 def _check_moving(picture: Pictures.Image, frames: int, wanted: Wanted) -> None:

@@ -23,7 +23,7 @@ from PIL import UnidentifiedImageError
 from sora_edu.errors import InputError, MediaError
 from sora_edu.media import limits
 from sora_edu.media.limits import Refused, Wanted
-from sora_edu.media.pictures import STILL_FORMATS, read_pictures
+from sora_edu.media.pictures import STILL_FORMATS, Read, read_pictures
 from sora_edu.media.videos import read_container
 from sora_edu.shapes import Image, Video
 
@@ -93,11 +93,7 @@ def load_clip(
     wanted = _wanted(start, max_frames, short_side)
     try:
         with _open_file(path) as file:
-            try:
-                frames, fps, source, notes = read_pictures(file, wanted)
-            except UnidentifiedImageError:
-                file.seek(0)
-                frames, fps, source, notes = read_container(file, wanted)
+            frames, fps, source, notes = _read(file, wanted)
         return Clip(_to_video(frames), fps, source, notes)
     except Refused as reason:
         raise MediaError(f"{path}: {reason}") from None
@@ -107,6 +103,15 @@ def load_clip(
     except Exception as cause:  # decoders raise nearly every kind: OSError, ValueError, SyntaxError, struct.error
         message = f"{path}: cannot be decoded ({cause}); it is damaged or cut short, so copy or export it again"
         raise MediaError(message) from cause
+
+
+def _read(file: io.BufferedReader, wanted: Wanted) -> Read:
+    """What Pillow reads of a file, or else FFmpeg."""
+    try:
+        return read_pictures(file, wanted)
+    except UnidentifiedImageError:
+        file.seek(0)
+        return read_container(file, wanted)
 
 
 def _wanted(start: int, max_frames: int | None, short_side: int | None) -> Wanted:

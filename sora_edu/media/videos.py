@@ -86,16 +86,21 @@ def _read_video(container: av.container.InputContainer, stream: av.VideoStream, 
                 damage = (f"frame {count - 1} is damaged, and later ones may be",)
     except av.error.FFmpegError as cause:
         damage += (f"damaged after {count} frames ({cause.strerror}); they are all that is used",)
+    _check_read(frames, count, wanted, damage)
+    if not damage and _ends_early(container, stream, last, count, promised):
+        damage = (f"cut short: ends after {count} of about {promised} frames; they are all that is used",)
+    fps, uneven = frame_rate(times, float(stream.average_rate or 0))
+    return frames, fps, container.format.name, damage + look.notes + uneven
+
+
+def _check_read(frames: list[np.ndarray], count: int, wanted: Wanted, damage: Notes) -> None:
+    """Refuse a video of which no frame is left, or whose frames differ in size; ``count`` were decoded."""
     if not frames and count:
         raise Refused(f"has {count} frames, and start={wanted.start} is beyond them; set start=0")
     if not frames:
         raise Refused(f"has no frame that can be decoded; export it again. {' '.join(damage)}".strip())
     if len({frame.shape for frame in frames}) > 1:
         raise Refused("changes its size on the way, expected equal frames; export it at one size")
-    if not damage and _ends_early(container, stream, last, count, promised):
-        damage = (f"cut short: ends after {count} of about {promised} frames; they are all that is used",)
-    fps, uneven = frame_rate(times, float(stream.average_rate or 0))
-    return frames, fps, container.format.name, damage + look.notes + uneven
 
 
 def _decoded(container: av.container.InputContainer, stream: av.VideoStream, most: int) -> Iterator[av.VideoFrame]:
@@ -207,6 +212,16 @@ def _exactly(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _read_grid(container: av.container.InputContainer, grid: Grid, wanted: Wanted) -> Read:
     """Compose a phone's photo from its tiles."""
+    streams = _tile_streams(container, grid, wanted)
+    look = Look(streams[0])
+    picture = Pictures.fromarray(_compose(container, streams, grid, look)[: grid.height, : grid.width])
+    colours = Colours(picture, grid.profile)
+    size, notes = still_size(grid.height, grid.width, wanted)
+    return [turned(pixels(picture, size, colours), grid.turns)], 10.0, "HEIC", look.notes + colours.notes + notes
+
+
+def _tile_streams(container: av.container.InputContainer, grid: Grid, wanted: Wanted) -> list[av.VideoStream]:
+    """The streams of the tiles, that of the first tile first; Refused where they do not fill the grid."""
     if wanted.start > 0:
         raise Refused(f"holds one picture, and start={wanted.start} is beyond it; set start=0")
     limits.check_frame(grid.height, grid.width, limits.MAX_PIXELS)
@@ -214,15 +229,19 @@ def _read_grid(container: av.container.InputContainer, grid: Grid, wanted: Wante
     missing = [tile for tile in grid.tiles if tile not in streams]
     if missing:
         raise Refused(f"lacks {len(missing)} of the {len(grid.tiles)} tiles of its picture; export it as JPEG")
-    first = streams[grid.tiles[0]]
-    height, width = first.height, first.width
+    height, width = streams[grid.tiles[0]].height, streams[grid.tiles[0]].width
     if height * grid.rows < grid.height or width * grid.columns < grid.width:
         raise Refused(f"has tiles of {width}x{height}, too small for {grid.width}x{grid.height}; export it as JPEG")
     limits.check_frame(height * grid.rows, width * grid.columns, limits.MAX_PIXELS)
-    look = Look(first)
+    return [streams[tile] for tile in dict.fromkeys(grid.tiles)]
+
+
+def _compose(container, streams: list[av.VideoStream], grid: Grid, look: Look) -> np.ndarray:
+    """Put each tile in its places; Refused where one is damaged, or of another size than the first."""
+    height, width = streams[0].height, streams[0].width
     whole = np.empty((height * grid.rows, width * grid.columns, 3), np.uint8)
     lost = set(grid.tiles)
-    for tile, pixels_of_tile in _tile_pixels(container, [streams[tile] for tile in dict.fromkeys(grid.tiles)], look):
+    for tile, pixels_of_tile in _tile_pixels(container, streams, look):
         if pixels_of_tile.shape[:2] != (height, width):
             raise Refused("has tiles of unequal size; export it as JPEG")
         for index in (i for i, other in enumerate(grid.tiles) if other == tile):
@@ -231,10 +250,7 @@ def _read_grid(container: av.container.InputContainer, grid: Grid, wanted: Wante
         lost.discard(tile)
     if lost:
         raise Refused(f"has {len(lost)} damaged tiles of {len(grid.tiles)}; copy it again, or export it as JPEG")
-    picture = Pictures.fromarray(whole[: grid.height, : grid.width])
-    colours = Colours(picture, grid.profile)
-    size, notes = still_size(grid.height, grid.width, wanted)
-    return [turned(pixels(picture, size, colours), grid.turns)], 10.0, "HEIC", look.notes + colours.notes + notes
+    return whole
 
 
 def _tile_pixels(container, streams: list[av.VideoStream], look: Look) -> Iterator[tuple[int, np.ndarray]]:

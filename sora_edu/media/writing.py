@@ -72,12 +72,7 @@ def save_clip(
     if frames[..., 0].size * scale**2 > MAX_WRITTEN_PIXELS:
         raise MediaError(f"{path}: scale={scale} makes more than {MAX_WRITTEN_PIXELS:,} pixels; take a smaller one")
     frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
-    try:
-        data, notes = ENCODERS[ending](frames, fps, lossless)
-    except Exception as cause:
-        size = f"{frames.shape[0]} frames of {frames.shape[2]}x{frames.shape[1]}"
-        message = f"{path}: {size} cannot be written as {ending} ({cause}); try another size, fps or ending"
-        raise MediaError(message) from cause
+    data, notes = _encode(path, ending, frames, fps, lossless)
     try:
         write_whole(path, data)
     except (OSError, ValueError) as cause:
@@ -85,6 +80,16 @@ def save_clip(
         message = f"{path}: cannot be written ({reason}); check that the folder exists, is writable and has room"
         raise MediaError(message) from cause
     return notes
+
+
+def _encode(path: Path, ending: str, frames: Frames, fps: float | int, lossless: bool) -> tuple[bytes, Notes]:
+    """The bytes of the file, and what was changed in the picture; MediaError where the encoder refuses."""
+    try:
+        return ENCODERS[ending](frames, fps, lossless)
+    except Exception as cause:
+        size = f"{frames.shape[0]} frames of {frames.shape[2]}x{frames.shape[1]}"
+        message = f"{path}: {size} cannot be written as {ending} ({cause}); try another size, fps or ending"
+        raise MediaError(message) from cause
 
 
 def clip_ending(path: Path) -> str:

@@ -13,7 +13,7 @@ from PIL import Image as Pictures
 from PIL import ImageCms
 
 from sora_edu.errors import MediaError
-from sora_edu.media import load_clip, load_image, to_uint8, videos
+from sora_edu.media import limits, load_clip, load_image, to_uint8, videos
 
 H, W = 48, 64
 # Primaries to XYZ at D50 (rows X, Y, Z), as in the profiles of Adobe and Apple.
@@ -254,6 +254,19 @@ def test_a_video_in_wide_colours_is_mapped_and_its_greys_stay(tmp_path, primarie
     strong, weak = (before[:2, -8] / 255) ** 2.4  # green and blue are alike
     assert after[0, -8].item() == pytest.approx(255 * (red[0] * strong + red[1] * weak) ** (1 / 2.4), abs=2)
     assert after[1, -8] < before[1, -8] - 3  # the same red is purer in smaller primaries
+
+
+def test_frames_of_many_bits_that_lean_on_each_other_are_smaller_at_most(tmp_path, monkeypatch):
+    frames = np.full((2, H, W, 3), 128, np.uint8)
+    monkeypatch.setattr(limits, "MAX_VIDEO_PIXELS", H * W)
+    for codec, kind, fits in [("libx264", "yuv420p10le", True), ("libx264", "yuv444p10le", False)]:
+        path = write(tmp_path / f"{codec}-{kind}.mkv", codec, kind, frames)
+        if fits:
+            assert load_clip(path).video.shape[2] == 2
+        else:
+            with pytest.raises(MediaError, match=f"has frames of {W}x{H} pixels, at most {H * W // 2:,} are decoded"):
+                load_clip(path)
+    assert load_clip(write(tmp_path / "a.mkv", "ffv1", "yuv444p10le", frames)).video.shape[2] == 2
 
 
 def test_a_picture_has_no_frame_beyond_its_own(tmp_path):

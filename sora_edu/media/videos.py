@@ -25,6 +25,7 @@ PROTOCOLS = "none"
 HIGH_RANGE = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
 WIDE_GAMUT = {9: "BT.2020", 12: "Display P3"}  # FFmpeg's numbers of primaries
 LARGEST_STRETCH = 4.0
+MANY_REFERENCES = ("h264", "hevc", "vvc", "vp9", "av1")  # of these up to 16 frames are kept, to predict others from
 Notes = tuple[str, ...]
 
 
@@ -63,11 +64,18 @@ def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
     return stream
 
 
+def _most_pixels(stream: av.VideoStream) -> int:
+    """The largest frame that is decoded: smaller where a pixel takes more than 24 bits and the decoder keeps many."""
+    bits = stream.format.padded_bits_per_pixel if stream.format else 0
+    many = stream.codec.canonical_name in MANY_REFERENCES
+    return limits.MAX_VIDEO_PIXELS * 24 // max(24, bits) if many else limits.MAX_VIDEO_PIXELS
+
+
 def _read_video(container: av.container.InputContainer, stream: av.VideoStream, wanted: Wanted, size: int) -> Read:
     source = max(limits.MAX_VIDEO_SOURCE_PIXELS, limits.PIXELS_PER_BYTE * size)
     length = (container.duration or 0) / av.time_base
     promised = stream.frames or round(length * (stream.average_rate or 0))
-    limits.check_frame(stream.height, stream.width, limits.MAX_VIDEO_PIXELS)
+    limits.check_frame(stream.height, stream.width, _most_pixels(stream))
     limits.check_frames(promised, stream.height, stream.width, wanted, source=source)
     look, frames, times, damage, count, last = Look(stream), [], [], (), 0, None
     try:

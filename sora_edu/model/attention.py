@@ -3,6 +3,7 @@
 (lesson 04)
 """
 
+import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn

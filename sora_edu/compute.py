@@ -90,9 +90,8 @@ def compiler_works() -> bool:
     except Exception as error:  # whatever a broken tool chain raises
         torch._dynamo.reset()
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        if " " in torch.__file__:
-            why = f"this environment's path has a space in it, {torch.__file__}"
-        warnings.warn(f"torch.compile fails here ({why[:200]}); going on without it, more slowly", RunWarning, 2)
+        mend = "; it takes an environment whose path has no space" if " " in torch.__file__ else ""
+        warnings.warn(f"torch.compile fails here ({why[:200]}); going on without it, more slowly{mend}", RunWarning, 2)
         return False
     return True
 

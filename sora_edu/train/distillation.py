@@ -122,9 +122,10 @@ def record_walks(teacher: Pipeline, source: str, out: Path, *, walks: int, seed:
     for shard in tqdm(range(-(-walks // SHARD)), desc="walks"):
         path = out / f"walks_{shard:04d}.safetensors"
         made_by = {"teacher": source, "seed": seed}
-        if read_cache(path, "walk", "ids") is None:
+        if (kept := read_cache(path, "walk", "ids")) is None:
             save_tensors(path, record_shard(teacher, shard, seed=seed), made_by)
-        tensors, meta = load_tensors(path)
+            kept = load_tensors(path)
+        tensors, meta = kept
         if meta != made_by:
             raise InputError(f"{path} was recorded with {meta}, not {made_by}; choose another --out")
         parts.append(tensors)

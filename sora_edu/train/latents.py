@@ -103,14 +103,14 @@ def cache_latents(
     is of other clips.
     """
     path, made_for = out / "latents.safetensors", {"clips": preset.clips, "seed": seed, "vae": vae_digest(vae)}
-    if ranks.first:
-        kept = read_cache(path, "latents", "latent_mean", "latent_scale")
-        if kept is not None:
-            _check_clips(*kept, preset, seed, path)
-        if kept is None or kept[1] != made_for:
-            save_tensors(path, _encode(preset, vae, seed, device), made_for)
+    kept = read_cache(path, "latents", "latent_mean", "latent_scale") if ranks.first else None
+    if kept is not None:
+        _check_clips(*kept, preset, seed, path)
+    if ranks.first and (kept is None or kept[1] != made_for):
+        save_tensors(path, _encode(preset, vae, seed, device), made_for)
+        kept = None
     ranks.wait()
-    tensors, _ = load_tensors(path)
+    tensors, _ = kept or load_tensors(path)
     vae.latent_mean.copy_(tensors["latent_mean"])
     vae.latent_scale.copy_(tensors["latent_scale"])
     return tensors["latents"].to(device)
@@ -159,7 +159,10 @@ def cache_captions(
     path = out / "captions.safetensors"
     made_for = {"clips": preset.clips, "seed": seed, "max_tokens": preset.text.max_tokens}
     made_for["vocabulary_hash"] = tokenizer.vocabulary_hash
-    if ranks.first and ((kept := read_cache(path, "ids")) is None or kept[1] != made_for):
+    kept = read_cache(path, "ids") if ranks.first else None
+    if ranks.first and (kept is None or kept[1] != made_for):
         save_tensors(path, {"ids": draw_captions(preset, tokenizer, seed=seed).short()}, made_for)
+        kept = None
     ranks.wait()
-    return load_tensors(path)[0]["ids"].long()
+    tensors, _ = kept or load_tensors(path)
+    return tensors["ids"].long()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sora_edu.errors import CheckpointError, InputError, shown
-from sora_edu.files import write_whole
+from sora_edu.files import as_path, write_whole
 
 FORMAT = "sora_edu/1"
 HEADER_LIMIT = 1 << 20  # bytes; the header of a real checkpoint takes a few tens of thousands
@@ -64,6 +64,9 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict) -> str:
 
     The same content gives the same bytes: safetensors would shuffle the metadata, so its header is written sorted.
     """
+    path = as_path(path, error=CheckpointError)
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise InputError(f"tensors={shown(tensors)} must be a dict of names and tensors, such as a state_dict()")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     meta = {"format": FORMAT, **{k: json.dumps(v, sort_keys=True) for k, v in metadata.items()}}
     raw = memoryview(safetensors_torch.save(tensors))
@@ -133,7 +136,7 @@ def load_tensors(path: Path, *, mapped: bool = False) -> tuple[dict[str, Tensor]
     With ``mapped`` the data stay in the file until they are read, so that a large file of another model costs nothing;
     copy what you keep. Raises CheckpointError where the file is missing, truncated, altered, oversized, or foreign.
     """
-    path = Path(path)
+    path = as_path(path, error=CheckpointError)
     tensors, meta = _open(path)
     try:
         metadata = {k: json.loads(v) for k, v in meta.items() if k not in ("format", "sha256")}
@@ -207,6 +210,11 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
         path = path / "model.safetensors" if path.is_dir() else path
         if path.exists():
             return path
+        if any(path.parent.glob("*.state?.safetensors")):
+            raise CheckpointError(
+                f"{path.parent} holds a training that is not finished, and no {path.name} yet; go on with: "
+                f"sora-edu train --resume --out {path.parent} (and the options that it was begun with)"
+            )
     known = f"shipped: {', '.join(shipped)}" if shipped else (
         f"none are shipped in {SHIPPED}, since they come with the repository: work from a clone of it "
         "(pip install -e .), or train one (sora-edu train --out runs/mine)"

@@ -6,6 +6,7 @@ sora-edu evaluate --checkpoint tiny --split heldout --n 512 --json results.json
 """
 
 import math
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sora_edu.checked import checked
-from sora_edu.config import WorldConfig
+from sora_edu.config import WorldConfig, check_value
 from sora_edu.errors import InputError, shown
 from sora_edu.model.vae import psnr
 from sora_edu.pipeline import Pipeline
@@ -34,8 +35,8 @@ NAMES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "motion": MOTIONS}
 
 def wilson(successes: int, n: int, z: float = 1.96) -> dict:
     """Share of successes with its 95 % interval (Wilson 1927), which keeps inside 0 and 1; InputError for no share."""
-    if not 0 <= successes <= n:
-        raise InputError(f"{successes} of {n} is no share; successes go from 0 to n")
+    if not is_whole(n, 0, sys.maxsize) or not is_whole(successes, 0, n):
+        raise InputError(f"{shown(successes)} of {shown(n)} is no share; give whole numbers, successes from 0 to n")
     if n == 0:
         return {"value": None, "low": None, "high": None, "n": 0}
     p = successes / n
@@ -81,6 +82,7 @@ def prompts_of(split: str, n: int, world: WorldConfig, *, seed: int) -> tuple[St
     two objects side by side, colliding, and one behind a bar.
     """
     check_request(split, n)
+    check_value("seed", seed, int, (0, 2**32 - 1))
     generator = torch.Generator().manual_seed(1_000_003 + seed)
     if split == "pairs":
         counts = [len(range(i, n, 3)) for i in range(3)]

@@ -8,9 +8,16 @@ import time
 import uuid
 from pathlib import Path
 
-from sora_edu.errors import InputError
+from sora_edu.errors import InputError, shown
 
 LEFTOVER_SECONDS = 60  # content is made before its file is opened, so writing takes moments
+
+
+def as_path(path: object, *, error: type[InputError] = InputError) -> Path:
+    """A path given as text or as a Path; raises ``error`` for anything else, None among it."""
+    if isinstance(path, str | os.PathLike):
+        return Path(path)
+    raise error(f"path={shown(path)} is of type {type(path).__name__}; give the path of a file, as text or as a Path")
 
 
 def check_target(path: Path, *, error: type[InputError] = InputError, example: str = "figures.json") -> None:

@@ -175,6 +175,8 @@ class Pipeline:
         cfg_scale = self.preset.cfg_scale if cfg_scale is None else cfg_scale
         check_value("cfg_scale", cfg_scale, float, (0, 100))
         check_value("seed", seed, int, (0, 2**32 - 1))
+        if not callable(sampler):
+            raise InputError(f"sampler={shown(sampler)} is no function; use euler, heun or sde of sora_edu.diffusion")
         clips = []
         for start in range(0, len(prompts), BATCH):
             chosen = prompts[start : start + BATCH]

@@ -19,7 +19,7 @@ from sora_edu.checkpoint import (
     verify,
     write_atomically,
 )
-from sora_edu.errors import CheckpointError
+from sora_edu.errors import CheckpointError, InputError
 
 TENSORS = {"a": torch.arange(12.0).view(3, 4), "b.c": torch.tensor([1, 2, 3]), "h": torch.ones(5, dtype=torch.bfloat16)}
 
@@ -311,3 +311,23 @@ def test_older_files_are_read_under_todays_names(tmp_path):
     tensors, _ = load_tensors(tmp_path / "older.safetensors")
     assert sorted(tensors) == ["ema.blocks.0.scale_shift_table", "stable", "table"]
     assert torch.equal(tensors["ema.blocks.0.scale_shift_table"], older["ema.blocks.0.table"])
+
+
+@pytest.mark.parametrize("path", [None, 5, ["a"]])
+@pytest.mark.parametrize("call", [load_tensors, lambda path: save_tensors(path, TENSORS, {})])
+def test_what_is_no_path_is_refused(as_a_user, call, path):
+    with pytest.raises(CheckpointError, match=r"path=.* is of type \w+; give the path of a file"):
+        call(path)
+
+
+@pytest.mark.parametrize("tensors", [None, 5, [torch.ones(2)], {"a": 1}])
+def test_what_is_no_table_of_tensors_is_not_saved(as_a_user, tmp_path, tensors):
+    with pytest.raises(InputError, match="must be a dict of names and tensors"):
+        save_tensors(tmp_path / "a.safetensors", tensors, {})
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_of_states_alone_says_that_its_training_is_not_finished(tmp_path):
+    save_tensors(tmp_path / "vae.state0.safetensors", TENSORS, {"step": 7})
+    with pytest.raises(CheckpointError, match=r"not finished, and no model.safetensors yet; go on with: .* --resume"):
+        find_checkpoint(tmp_path)

@@ -125,7 +125,7 @@ def test_requests_that_cannot_be_met_are_refused_before_a_checkpoint_is_read(spl
 
 @pytest.mark.parametrize(("hits", "n"), [(3, 2), (-1, 5), (0, -1)])
 def test_more_hits_than_tries_are_no_share(hits, n):
-    with pytest.raises(InputError, match=f"{hits} of {n} is no share; successes go from 0 to n"):
+    with pytest.raises(InputError, match=f"{hits} of {n} is no share; give whole numbers, successes from 0 to n"):
         wilson(hits, n)
 
 
@@ -136,3 +136,15 @@ def test_the_shipped_model_draws_what_is_asked_within_its_recorded_interval():
     error = (recorded["low"] * (1 - recorded["low"]) / 48) ** 0.5
     assert result["all"]["value"] >= recorded["low"] - 4 * error
     assert json.dumps(result)
+
+
+@pytest.mark.parametrize(("hits", "n"), [("x", 3), (None, 3), (1, "x"), (4, 3), (-1, 3), (1.5, 3), (True, 3), (0, -1)])
+def test_what_is_no_share_of_whole_numbers_has_no_interval(as_a_user, hits, n):
+    with pytest.raises(InputError, match="is no share; give whole numbers, successes from 0 to n"):
+        wilson(hits, n)
+
+
+@pytest.mark.parametrize("seed", [None, "x", -1, 1.5, 2**32])
+def test_a_seed_that_is_none_draws_no_prompts(as_a_user, seed):
+    with pytest.raises(InputError, match="seed=.* must be a whole number from 0 to"):
+        prompts_of("seen", 3, TINY.world, seed=seed)

@@ -424,8 +424,8 @@ def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
         load_media(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("option", [{"max_frames": 0}, {"short_side": -3}])
-def test_options_below_one_are_refused(tmp_path, option):
+@pytest.mark.parametrize("option", [{"max_frames": 0}, {"short_side": -3}, {"short_side": "x"}, {"max_frames": 2.5}])
+def test_options_below_one_are_refused(as_a_user, tmp_path, option):
     with pytest.raises(InputError, match="expected a positive whole number"):
         load_media(tmp_path / "a.png", **option)
 
@@ -909,3 +909,12 @@ def test_side_by_side_keeps_both_and_a_white_gap_between():
     assert (both[..., W : W + 2] == 1).all()
     with pytest.raises(InputError, match="differ in more than width"):
         side_by_side(a, noise(h=H + 1)[None])
+
+
+@pytest.mark.parametrize("path", [None, 5, ["a.png"], b"a.png"])
+@pytest.mark.parametrize(
+    "call", [load_clip, load_image, load_video, lambda path: save_clip(torch.zeros(3, 1, 8, 8), path)]
+)
+def test_what_is_no_path_is_neither_read_nor_written(as_a_user, call, path):
+    with pytest.raises(MediaError, match=r"path=.* is of type \w+; give the path of a file"):
+        call(path)

@@ -92,15 +92,17 @@ def animated_webp(width, height, count):
     return write
 
 
-def film(width, height, count, codec="libx264", options=None):
+def film(width, height, count, codec="libx264", options=None, pix_fmt="yuv420p"):
     def write(path):
         with av.open(str(path), "w") as container:
             stream = container.add_stream(codec, rate=30, options=options or {"preset": "ultrafast"})
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
             for i in range(count):
-                frame = av.VideoFrame(width, height, "yuv420p")
+                frame = av.VideoFrame(width, height, pix_fmt)
+                sample = 8 + 7 * i % 200
+                sample = sample.to_bytes(2, "little") if pix_fmt.endswith("10le") else bytes([sample])
                 for plane in frame.planes:
-                    plane.update(bytes([8 + 7 * i % 200]) * plane.buffer_size)
+                    plane.update(sample * (plane.buffer_size // len(sample)))
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
 
@@ -189,6 +191,8 @@ SHORT = {"short_side": 256, "max_frames": 11}
 LONG_PNG, LONG_GIF = animation(3400, 3400, 13), animation(3400, 3400, 13, "L")
 LONG_WEBP = animated_webp(3400, 3400, 13)
 LARGE_JPEG = picture(8064, 6048)
+REFERENCES = {"preset": "ultrafast", "refs": "16", "bf": "0", "x264-params": "level=6.2"}
+PLAIN = {"preset": "ultrafast", "x265-params": "ref=1:bframes=0:log-level=none"}  # as a phone films
 
 CASES = {  # name: (how it is made, options, the shape read or the message of the refusal)
     "12 megapixels.jpg": (picture(4032, 3024), {}, [1, 3024, 4032]),
@@ -227,10 +231,21 @@ CASES = {  # name: (how it is made, options, the shape read or the message of th
     "run lengths.bmp": (bmp(9_000_000), {}, "compressed BMP"),
     "4K.mp4": (film(3840, 2160, 70), SMALL, [65, 256, 455]),
     "4K of 16 references.mp4": (
-        film(3840, 2160, 24, options={"preset": "ultrafast", "refs": "16", "bf": "16", "x264-params": "level=6.2"}),
+        film(3840, 2160, 24, options=REFERENCES),
         SMALL,
-        [24, 256, 455],
+        "to decode (large frames, deep colours, many references)",
     ),
+    "4K of 16 references, 10 bits.mp4": (
+        film(3840, 2160, 24, options=REFERENCES, pix_fmt="yuv420p10le"),
+        SMALL,
+        "to decode (large frames, deep colours, many references)",
+    ),
+    "4K of 16 references, 4:4:4.mp4": (
+        film(3840, 2160, 24, options=REFERENCES, pix_fmt="yuv444p10le"),
+        SMALL,
+        "has frames of 3840x2160 pixels",
+    ),
+    "4K of 10 bits.mp4": (film(3840, 2160, 24, "libx265", PLAIN, "yuv420p10le"), SMALL, [24, 256, 455]),
     "8K.mp4": (film(8192, 4096, 2), SMALL, "has frames of 8192x4096 pixels"),
     "promises.mp4": (promised_samples(2**28), {}, "promises 268,435,456 samples"),
 }

@@ -317,3 +317,16 @@ def test_a_file_without_a_model_is_refused(tmp_path):
 def test_shipped_checkpoints_are_small_enough_to_ship():
     sizes = {name: path.stat().st_size for name, path in shipped_checkpoints().items()}
     assert "tiny" in sizes and all(size <= 48e6 for size in sizes.values())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda pipe: pipe("a red circle falls", sampler=3), "sampler=3 is no function; use euler"),
+        (lambda pipe: pipe.encode_text(None), "prompts=None is no list; give the texts as a list of str"),
+        (lambda pipe: pipe.encode_text("a red circle"), "prompts is one str; give a list"),
+    ],
+)
+def test_what_is_no_function_and_what_is_no_text_is_refused(pipe, as_a_user, call, message):
+    with pytest.raises(InputError, match=message):
+        call(pipe)

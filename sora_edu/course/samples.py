@@ -2,7 +2,7 @@
 
     python -m sora_edu.course.samples
 
-writes data/images/samples.gif, in seconds. Nothing is chosen: every prompt has seed 0.
+writes data/images/samples.gif, in seconds; --out FILE, another file. Nothing is chosen: every prompt has seed 0.
 """
 
 import io
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import tyro
 from jaxtyping import Float
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
@@ -61,11 +62,11 @@ def captioned_gif(
     return buffer.getvalue()
 
 
-def main() -> None:
-    """Draw the clips and write the file."""
+def main(out: Path = FILE) -> None:
+    """Draw the clips and write the file that README shows."""
     clips = Pipeline.load("tiny")(list(PROMPTS), seed=0)
-    FILE.write_bytes(captioned_gif(clips, PROMPTS))
+    out.write_bytes(captioned_gif(clips, PROMPTS))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -6,11 +6,14 @@ seconds, so that a file is read or refused alike on every machine (lesson 03).
 
 from dataclasses import dataclass
 
+import psutil
+
 MAX_SIDE = 2**16  # a picture 1 pixel wide and 33 million high costs 8 bytes a row before any pixel
 MAX_PIXELS = 2**25  # of one picture as stored
 MAX_JPEG_PIXELS = 2**26  # a JPEG is decoded small: a phone's 64 megapixels fit
 MAX_VIDEO_PIXELS = 10 * 2**20  # of one frame of a video, as a decoder may keep 16 of them; 4K fits, 8K does not
 MAX_DECODED_BYTES = 196 * 10**6  # that decoding one picture takes
+MAX_VIDEO_MEMORY = 226 * 2**20  # bytes that a process may add while it decodes a video; a frame more may be made
 MAX_CLIP_PIXELS = 14 * 2**20  # of all frames together after shrinking: 176 MB as float32
 MAX_SOURCE_PIXELS = 2**27  # of all frames of an animated picture before shrinking
 MAX_VIDEO_SOURCE_PIXELS = 2**30  # the same of a video: decoders of video are faster
@@ -45,6 +48,21 @@ class Wanted:
 
     def decoded(self, frames: int) -> int:
         return min(frames, self.start + (self.max_frames or frames))
+
+
+def memory() -> int:
+    """Bytes that this process holds now."""
+    return psutil.Process().memory_info().rss
+
+
+def check_memory(before: int) -> None:
+    """Refuse a video whose decoder keeps too much; ``before`` is the process's memory before it was opened.
+
+    How many frames a decoder keeps to predict others from, 1 or 16, is known from its memory alone.
+    """
+    if memory() - before > MAX_VIDEO_MEMORY:
+        most = f"more than {MAX_VIDEO_MEMORY >> 20} MB"
+        raise Refused(f"takes {most} to decode (large frames, deep colours, many references); export it smaller")
 
 
 def check_frame(height: int, width: int, limit: int) -> None:

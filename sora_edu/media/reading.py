@@ -11,6 +11,7 @@ the public names from `sora_edu.media` (lesson 03).
 import io
 import os
 import stat
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,13 @@ import torch
 from PIL import Image as Pictures
 from PIL import UnidentifiedImageError
 
-from sora_edu.errors import InputError, MediaError
+from sora_edu.errors import InputError, MediaError, shown
+from sora_edu.files import as_path
 from sora_edu.media import limits
 from sora_edu.media.limits import Refused, Wanted
 from sora_edu.media.pictures import STILL_FORMATS, Read, read_pictures
 from sora_edu.media.videos import read_container
-from sora_edu.shapes import Image, Video
+from sora_edu.shapes import Image, Video, is_whole
 
 FETCHED = Path(__file__).resolve().parents[2] / "data" / "fetched"  # git ignores it; data/fetch.py fills it
 FETCHED_NAMES = ("big_buck_bunny", "bikes", "carphone")
@@ -90,6 +92,7 @@ def load_clip(
     short_side: shrink larger frames to this while reading, which makes long and large videos fit.
     Raises MediaError for whatever cannot be read.
     """
+    as_path(path, error=MediaError)  # the text is kept: a Path would make an address "http:/..."
     wanted = _wanted(start, max_frames, short_side)
     try:
         with _open_file(path) as file:
@@ -116,10 +119,10 @@ def _read(file: io.BufferedReader, wanted: Wanted) -> Read:
 
 def _wanted(start: int, max_frames: int | None, short_side: int | None) -> Wanted:
     for name, value in {"max_frames": max_frames, "short_side": short_side}.items():
-        if value is not None and value < 1:
-            raise InputError(f"{name}={value}, expected a positive whole number or None")
-    if start < 0:
-        raise InputError(f"start={start}, expected 0 or a positive whole number")
+        if value is not None and not is_whole(value, 1, sys.maxsize):
+            raise InputError(f"{name}={shown(value)}, expected a positive whole number or None")
+    if not is_whole(start, 0, sys.maxsize):
+        raise InputError(f"start={shown(start)}, expected 0 or a positive whole number")
     return Wanted(start, max_frames, short_side)
 
 

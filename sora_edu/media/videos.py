@@ -31,6 +31,7 @@ Notes = tuple[str, ...]
 
 def read_container(file: BufferedReader, wanted: Wanted) -> Read:
     """Read the frames of a video, or the photo in a HEIC file. Raises Refused."""
+    before = limits.memory()
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         headers.check_samples(data)
         grid = read_grid(data)
@@ -47,7 +48,8 @@ def read_container(file: BufferedReader, wanted: Wanted) -> Read:
     with container:
         if grid is not None:
             return _read_grid(container, grid, wanted)
-        return _read_video(container, _video_stream(container), wanted, os.fstat(file.fileno()).st_size)
+        size = os.fstat(file.fileno()).st_size
+        return _read_video(container, _video_stream(container), wanted, size=size, before=before)
 
 
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
@@ -71,7 +73,9 @@ def _most_pixels(stream: av.VideoStream) -> int:
     return limits.MAX_VIDEO_PIXELS * 24 // max(24, bits) if many else limits.MAX_VIDEO_PIXELS
 
 
-def _read_video(container: av.container.InputContainer, stream: av.VideoStream, wanted: Wanted, size: int) -> Read:
+def _read_video(
+    container: av.container.InputContainer, stream: av.VideoStream, wanted: Wanted, *, size: int, before: int
+) -> Read:
     source = max(limits.MAX_VIDEO_SOURCE_PIXELS, limits.PIXELS_PER_BYTE * size)
     length = (container.duration or 0) / av.time_base
     promised = stream.frames or round(length * (stream.average_rate or 0))
@@ -79,7 +83,7 @@ def _read_video(container: av.container.InputContainer, stream: av.VideoStream, 
     limits.check_frames(promised, stream.height, stream.width, wanted, source=source)
     look, frames, times, damage, count, last = Look(stream), [], [], (), 0, None
     try:
-        for frame in _decoded(container, stream, source // (stream.height * stream.width)):
+        for frame in _decoded(container, stream, most=source // (stream.height * stream.width), before=before):
             if len(frames) == wanted.max_frames:
                 damage += (f"only {which(wanted)} frames were read",)
                 break
@@ -111,14 +115,20 @@ def _check_read(frames: list[np.ndarray], count: int, wanted: Wanted, damage: No
         raise Refused("changes its size on the way, expected equal frames; export it at one size")
 
 
-def _decoded(container: av.container.InputContainer, stream: av.VideoStream, most: int) -> Iterator[av.VideoFrame]:
-    """Decode packet by packet, at most `most` packets: some hold no frame that is shown, and cost as much."""
+def _decoded(
+    container: av.container.InputContainer, stream: av.VideoStream, *, most: int, before: int
+) -> Iterator[av.VideoFrame]:
+    """Decode packet by packet, at most `most` packets: some hold no frame that is shown, and cost as much.
+
+    before: the process's memory before the container was opened, as probing decodes frames already.
+    """
     alpha = _alpha_decoder(stream)
     stream.codec_context.thread_count = 1  # starting threads takes longer than decoding a short clip
     for count, packet in enumerate(container.demux(stream)):
         if count > most + 1:
             raise Refused(f"has more than the {most} frames of this size that are decoded; set max_frames")
         yield from packet.decode() if alpha is None else alpha.decode(packet if packet.size else None)
+        limits.check_memory(before)
 
 
 def _alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sora_edu.checked import checked
 from sora_edu.errors import InputError, MediaError
-from sora_edu.files import write_whole
+from sora_edu.files import as_path, write_whole
 
 FPS_RANGE = (0.1, 240)
 GIF_FPS = 50  # browsers play a faster one slowly
@@ -65,7 +65,7 @@ def save_clip(
     lossless: for .mp4, exact RGB, which few players outside FFmpeg show.
     Returns notes on whatever changed the picture: colours reduced, borders padded, a GIF slowed to 50 frames a second.
     """
-    path = Path(path)
+    path = as_path(path, error=MediaError)
     ending = clip_ending(path)
     _check_options(path, ending, fps, scale, lossless)
     frames = _to_frames(video)

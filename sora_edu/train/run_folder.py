@@ -91,10 +91,11 @@ def check_settings(noted: dict, asked: dict, *, folder: Path, growing: tuple[str
     """InputError where a run is resumed with other settings than it was begun with; ``growing`` ones may be larger."""
     other = [n for n in asked if n in noted and noted[n] != asked[n] and not (n in growing and noted[n] < asked[n])]
     if other:
+        batch = "; --batch sets the batches of both stages" if any(name.endswith("_batch") for name in other) else ""
         had, got = (" and ".join(f"{name}={values[name]}" for name in other) for values in (noted, asked))
         raise InputError(
             f"{folder} was begun with {had}, not {got}; resume with the former, or choose another --out "
-            f"(only {' and '.join(growing) or 'nothing'} may grow)"
+            f"(only {' and '.join(growing) or 'nothing'} may grow{batch})"
         )
 
 

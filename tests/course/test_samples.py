@@ -21,11 +21,10 @@ def test_each_clip_moves_above_its_own_caption():
     assert first[135:, 6:46].min() > 245, "the third has none"
 
 
-def test_the_command_makes_the_shipped_picture(monkeypatch, tmp_path):
+def test_the_command_makes_the_shipped_picture(tmp_path):
     shipped = Pillow.open(samples.FILE)
-    monkeypatch.setattr(samples, "FILE", tmp_path / "samples.gif")
-    samples.main()
-    made = Pillow.open(samples.FILE)
+    samples.main(tmp_path / "samples.gif")
+    made = Pillow.open(tmp_path / "samples.gif")
     for frame in range(shipped.n_frames):
         shipped.seek(frame), made.seek(frame)
         one, other = (np.asarray(picture.convert("L"), int) for picture in (shipped, made))

@@ -5,7 +5,6 @@ PyTorch does not: sizes that differ are often broadcast, and the answer is wrong
 read, never values: no GPU is waited for, and NaN passes through, so that NaN in is NaN out (lesson 02).
 """
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -180,9 +179,13 @@ def fold(shape: Sequence[int], at: int, length: int) -> tuple:
 
 @no_type_check
 def either(hints: tuple, where: str) -> Check | None:
-    """Check that a value fits one of several annotations; one of them may be None or hold no tensor."""
+    """Check that a value fits one of several annotations; one of them may be None or hold no tensor.
+
+    The letters of a tensor hold for the other arguments too, those of a tuple or record are its own. If none fits, the
+    error is of the one with as many axes as the value.
+    """
     found = {hint: check_of(hint, where) for hint in hints}
-    checks = [check for check in found.values() if check]
+    checks = [(check, len(hint.dims) if hasattr(hint, "dims") else None) for hint, check in found.items() if check]
     free = tuple(hint for hint, check in found.items() if check is None and isinstance(hint, type))
     if not checks:
         return None
@@ -190,12 +193,19 @@ def either(hints: tuple, where: str) -> Check | None:
     def check(value: object, sizes: Sizes) -> None:
         if isinstance(value, free):
             return
-        if len(checks) == 1:
-            return checks[0](value, sizes)
-        for attempt in checks[:-1]:
-            with contextlib.suppress(InputError):
-                return attempt(value, dict(sizes))  # of several, each has letters of its own
-        checks[-1](value, dict(sizes))
+        refusal = None
+        for attempt, axes in checks:
+            read = dict(sizes)  # what one that does not fit has read must not stay
+            try:
+                attempt(value, read)
+            except InputError as error:
+                if refusal is None or axes == getattr(value, "ndim", None):
+                    refusal = error
+            else:
+                if axes is not None or len(checks) == 1:
+                    sizes |= read
+                return
+        raise refusal
 
     return check
 
@@ -254,6 +264,7 @@ def watch_of(hint: object, owner: str, name: str) -> Watch | None:
     inputs, output = typing.get_args(hint) if hint else ((), None)
     if not (check_output := check_of(output, f"{owner}: what {name} returned")):
         return None
+    inputs = () if inputs is ... else inputs  # Callable[..., Tensor]
     inputs = [check_of(member, f"{owner}: {name}'s argument {i}") for i, member in enumerate(inputs, 1)]
 
     def watch(function: object) -> object:

@@ -15,7 +15,7 @@ Image = Float[Tensor, "b c h w"]  # pixels in [-1, 1]
 Video = Float[Tensor, "b c f h w"]  # pixels in [-1, 1]
 Latent = Float[Tensor, "b z lf lh lw"]  # scaled latents, about unit variance per channel
 Tokens = Float[Tensor, "b n d"]
-Times = Float[Tensor, "b"]  # diffusion time, 0 = data, 1 = noise
+Times = Float[Tensor, "b"] | Float[Tensor, "b lf"]  # diffusion time, 0 data and 1 noise: of a clip, or of each frame
 Rope = tuple[Float[Tensor, "n half"], Float[Tensor, "n half"]]  # cos and sin of each token's angles
 
 Grid = tuple[int, int, int]  # tokens along frames, height and width: (nf, nh, nw)

@@ -187,15 +187,36 @@ def test_the_elements_of_a_list_and_the_members_of_a_union_are_checked():
     assert "show: text is None" in refused(show, [table], None)
 
 
-def test_the_members_of_a_union_have_letters_of_their_own_unless_there_is_only_one():
+def test_of_a_union_the_letters_of_a_tensor_are_shared_and_those_of_a_tuple_are_its_own():
     Texts = tuple[Float[Tensor, "n"], Int[Tensor, "n"]] | Float[Tensor, "n"]
 
     @checked
     def both(x: Texts, y: Texts, z: Float[Tensor, "n"], w: Float[Tensor, "n"] | None): ...
 
-    both(T, (T[:1], T[:1].long()), T, None)
-    assert "y is of type tuple" in refused(both, T, (T, T[:1].long()), T, T)
-    assert "w is float32 [1]: n=1, but z has n=2; x.expand(2) repeats it" in refused(both, T, T, z=T, w=T[:1])
+    both((T, T.long()), (T[:1], T[:1].long()), T, None)
+    assert "y is float32 [1]: n=1, but x has n=2" in refused(both, T, T[:1], T, T)
+    assert "y[1] is float32 [2], but whole numbers are needed" in refused(both, T, (T, T), T, T)
+    assert "w is float32 [1]: n=1, but y has n=2; x.expand(2) repeats it" in refused(
+        both, (T, T.long()), T, z=T, w=T[:1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("t", "message"),
+    [
+        (torch.ones(3), "t is float32 [3]: b=3, but x has b=2"),
+        (torch.ones(2, 4), "t is float32 [2, 4]: lf=4, but x has lf=5"),
+        (torch.ones(3, 5), "t is float32 [3, 5]: b=3, but x has b=2"),
+        (torch.ones(()), "t is float32 []: 0 axes instead of (b)"),
+    ],
+)
+def test_the_error_is_of_the_member_of_a_union_with_as_many_axes(t, message):
+    @checked
+    def at(x: Float[Tensor, "b lf"], t: Float[Tensor, "b"] | Float[Tensor, "b lf"]): ...
+
+    x = torch.ones(2, 5)
+    at(x, torch.ones(2)), at(x, x)
+    assert message in refused(at, x, t)
 
 
 def test_methods_static_and_class_methods_are_named_with_their_class():
@@ -318,7 +339,7 @@ config = DiTConfig()
 block, d = Checked(config), config.width
 words = torch.ones(2, 5, config.text_width)
 text = TextState(words, torch.ones(2, 5).bool(), words[:, 0])
-given = torch.ones(2, 12, d), torch.ones(2, 6, d), text
+given = torch.ones(2, 3, 4, d), torch.ones(2, 3, 6, d), text
 rope = rope_nd((3, 2, 2), d // config.heads)
 expected = block(*given, rope)
 block.compile(fullgraph=True, backend="aot_eager")

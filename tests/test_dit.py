@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,9 +36,9 @@ def test_any_grid_that_the_patch_divides(dit, shape):
 
 
 def test_a_new_block_is_the_identity():
-    block, x = VideoDiTBlock(CONFIG), torch.randn(2, 6, 24)
+    block, x = VideoDiTBlock(CONFIG), torch.randn(2, 3, 2, 24)
     rope = (torch.ones(6, 6), torch.zeros(6, 6))
-    torch.testing.assert_close(block(x, torch.zeros(2, 6, 24), text(), rope), x)
+    torch.testing.assert_close(block(x, torch.zeros(2, 3, 6, 24), text(), rope), x)
 
 
 def test_a_new_model_predicts_zero_and_can_learn():
@@ -102,19 +103,61 @@ def test_timestep_embedding_closed_form():
     torch.testing.assert_close(got, torch.tensor([[math.cos(a) for a in angles] + [math.sin(a) for a in angles]]))
 
 
+def test_times_of_frames_are_embedded_one_by_one():
+    t = torch.rand(2, 3)
+    got = timestep_embedding(t, 8)
+    assert torch.equal(got, torch.stack([timestep_embedding(t[:, f], 8) for f in range(3)], 1))
+
+
+def test_what_a_frame_is_modulated_by_reaches_its_own_tokens_alone():
+    x, shift, scale = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 1, 4), torch.randn(2, 3, 1, 4)
+    got = modulate(x, shift, scale)
+    for f in range(3):
+        assert torch.equal(got[:, f], modulate(x[:, f], shift[:, f], scale[:, f]))
+
+
+def test_groups_of_one_modulation_are_the_clip_in_one_group(dit):
+    block, x = dit.blocks[0], torch.randn(2, 6, 24)
+    rope = (torch.ones(6, 6), torch.zeros(6, 6))
+    six = torch.randn(2, 1, 6, 24)
+    whole = block(x[:, None], six, text(), rope)
+    parts = block(x.unflatten(1, (3, 2)), six.expand(-1, 3, -1, -1), text(), rope)
+    torch.testing.assert_close(parts.flatten(1, 2), whole[:, 0])
+
+
+def test_equal_times_of_all_frames_are_the_time_of_the_clip(dit):
+    x, t = torch.randn(2, 3, 5, 4, 6), torch.tensor([0.2, 0.9])
+    torch.testing.assert_close(dit(x, t[:, None].expand(-1, 5), text()), dit(x, t, text()))
+
+
+def test_the_time_of_one_frame_steers_it_first_and_the_others_through_attention(dit):
+    x, t = torch.randn(1, 3, 5, 4, 4), torch.full((1, 5), 0.5)
+    other = t.clone()
+    other[:, 2] = 0
+    change = (dit(x, other, text(1)) - dit(x, t, text(1))).abs().mean((0, 1, 3, 4))
+    assert (change > 1e-6).all() and change.argmax() == 2
+
+
+def test_times_of_frames_need_tokens_of_single_frames():
+    dit = VideoDiT(replace(CONFIG, patch=(2, 2, 2)))
+    dit(torch.zeros(1, 3, 4, 4, 4), torch.tensor([0.5]), text(1))
+    with pytest.raises(InputError, match="a time for each latent frame, but a token spans 2; give one time for each"):
+        dit(torch.zeros(1, 3, 4, 4, 4), torch.full((1, 4), 0.5), text(1))
+
+
 def test_modulate_scales_by_one_more_than_scale_and_then_shifts():
     x, shift, scale = torch.tensor([[[2.0, 3.0]]]), torch.tensor([[[10.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
     assert modulate(x, shift, scale).tolist() == [[[12.0, 6.0]]]
 
 
 def test_what_a_block_modulates_is_normed_first(dit):
-    block, x, rope = dit.blocks[0], torch.randn(2, 6, 24), (torch.ones(6, 6), torch.zeros(6, 6))
+    block, x, rope = dit.blocks[0], torch.randn(2, 1, 6, 24), (torch.ones(6, 6), torch.zeros(6, 6))
     seen, heard = [], lambda module, given: seen.append(given[0])
     for part in (block.attention, block.mlp):
         part.register_forward_pre_hook(heard)
     block.scale_shift_table.data.zero_()
-    block(100 * x + 7, torch.zeros(2, 6, 24), text(), rope)
-    for y in seen:  # neither shift nor scale: the norm alone
+    block(100 * x + 7, torch.zeros(2, 1, 6, 24), text(), rope)
+    for y in (y.flatten(1, -2) for y in seen):  # neither shift nor scale: the norm alone
         torch.testing.assert_close(y.mean(-1), torch.zeros(2, 6), atol=1e-4, rtol=0)
         torch.testing.assert_close(y.var(-1, unbiased=False), torch.ones(2, 6), atol=1e-3, rtol=0)
 

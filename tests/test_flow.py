@@ -222,10 +222,52 @@ def test_flipped_time_integrates_to_the_same_samples():
 def test_a_time_that_is_not_one_per_sample_is_refused(unchecked, t):
     x_0, eps, _ = draw(11, torch.float32)
     for function in (flow.interpolate, flow.velocity_target, *CONVERSIONS):
-        with pytest.raises(InputError, match=rf"{function.__name__}: t is float32 .*; (add|take|give both the same b)"):
+        message = rf"{function.__name__}: t is float32 .*; (add|take|give both the same b)|one time per sample"
+        with pytest.raises(InputError, match=message):
             function(x_0, eps, t, path=flow.gvp)
-    with pytest.raises(InputError, match=r"t has shape .* one time per sample; use t.expand\(6\)"):
+    with pytest.raises(InputError, match=r"t has shape .* one time per sample.*; use t.expand\(6\)"):
         flow.over_batch.__wrapped__(t, x_0)  # as the lesson's copy says it, which has no @checked
+
+
+# Times of frames
+
+
+def test_a_time_per_frame_mixes_each_frame_as_a_clip_of_that_time():
+    x_0, eps, _ = draw(11, torch.float64)
+    t = torch.rand(SHAPE[0], SHAPE[2], dtype=torch.float64)
+    for path in (flow.linear, flow.gvp):
+        for function in (flow.interpolate, flow.velocity_target, *CONVERSIONS):
+            whole = function(x_0, eps, t, path=path)
+            for f in range(SHAPE[2]):
+                one = slice(f, f + 1)
+                torch.testing.assert_close(
+                    whole[:, :, one], function(x_0[:, :, one], eps[:, :, one], t[:, f], path=path)
+                )
+
+
+def test_known_frames_are_seen_clean_and_do_not_count():
+    x_0, eps, t = draw(11, torch.float64)
+    times = t[:, None].repeat(1, SHAPE[2])
+    times[:2, 0] = 0
+    seen = []
+
+    def model(x_t, t):
+        seen.append(x_t)
+        wrong = torch.zeros_like(x_t)
+        wrong[:2, :, 0] = 100  # in known frames alone
+        return flow.velocity_target(x_0, eps, t) + 0.5 + wrong
+
+    assert flow.flow_loss(model, x_0, t=times, eps=eps).item() == pytest.approx(0.25)
+    assert torch.equal(seen[0][:2, :, 0], x_0[:2, :, 0])
+    torch.testing.assert_close(seen[0][2:], flow.interpolate(x_0, eps, t)[2:])
+    assert flow.flow_loss(model, x_0, t=torch.zeros_like(times), eps=eps) == 0  # nothing is asked
+
+
+def test_equal_times_of_all_frames_are_the_time_of_the_clip():
+    x_0, eps, t = draw(11, torch.float64)
+    every = t[:, None].expand(-1, SHAPE[2])
+    first, second = (flow.flow_loss(lambda x, t: x.cos(), x_0, t=times, eps=eps) for times in (t, every))
+    torch.testing.assert_close(first, second)
 
 
 @pytest.mark.parametrize("second", [torch.zeros(SHAPE[1:]), torch.zeros(6, 1, 2, 4, 5), torch.zeros(1, *SHAPE[1:])])

@@ -323,7 +323,7 @@ def test_shipped_checkpoints_are_small_enough_to_ship():
     ("call", "message"),
     [
         (lambda pipe: pipe("a red circle falls", sampler=3), "sampler=3 is no function; use euler"),
-        (lambda pipe: pipe.encode_text(None), "prompts=None is no list; give the texts as a list of str"),
+        (lambda pipe: pipe.encode_text(None), "prompts is of type NoneType; give the texts as a list of str"),
         (lambda pipe: pipe.encode_text("a red circle"), "prompts is one str; give a list"),
     ],
 )

@@ -64,7 +64,7 @@ class NoWords(nn.Module):
     """Stands where cross-attention was, and adds nothing."""
 
     def forward(self, x: Tensor, context: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        return x.new_zeros(())
+        return x.new_zeros(()).expand_as(x)
 
 
 class ClassDiT(nn.Module):

@@ -23,11 +23,17 @@ EpsFn = Callable[[Float[Tensor, "b *rest"], Int[Tensor, " b"]], Float[Tensor, "b
 
 @checked
 def over_batch(t: Times, x: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *ones"]:
-    """Reshape one time per sample, ``b``, to ``b 1 1 ...``, to multiply ``x``; raise InputError if it cannot."""
-    if t.ndim != 1 or t.shape[0] != x.shape[0]:
-        shapes = f"t has shape {tuple(t.shape)}, but x {tuple(x.shape)}"
-        raise InputError(f"{shapes} needs one time per sample; use t.expand({x.shape[0]})")
-    return t.view(-1, *[1] * (x.ndim - 1))
+    """Reshape times to multiply ``x``: ``b``, of samples, to ``b 1 1 ...``, and ``b lf``, of frames, to ``b 1 lf 1 1``.
+
+    Raises InputError where they do not fit; frames are the third axis of five.
+    """
+    if t.shape == x.shape[:1]:
+        return t.view(-1, *[1] * (x.ndim - 1))
+    if x.ndim == 5 and t.shape == (x.shape[0], x.shape[2]):
+        return t[:, None, :, None, None]
+    shapes = f"t has shape {tuple(t.shape)}, but x {tuple(x.shape)}"
+    per_frame = f", or one per frame, {x.shape[0]} x {x.shape[2]}" if x.ndim == 5 else ""
+    raise InputError(f"{shapes} needs one time per sample{per_frame}; use t.expand({x.shape[0]})")
 
 
 # --- paths: the four numbers that everything else is made of ---------------------------------------------------------
@@ -206,7 +212,8 @@ def flow_loss(
 ) -> Float[Tensor, ""]:
     """Return ``E |model(x_t, t) - velocity_target|^2``, the mean over batch and elements (SiT's velocity loss).
 
-    It does not fall to zero: many (x_0, eps) share one x_t, and the variance of their velocities stays.
+    It does not fall to zero: many (x_0, eps) share one x_t, and the variance of their velocities stays. Where t holds
+    a time per frame, frames at t = 0 are known: the model sees them clean, and they do not count.
     kind and shift are sample_times'; t and eps are drawn where they are not given. Raises InputError as those do.
     """
     if t is None:
@@ -214,7 +221,11 @@ def flow_loss(
     if eps is None:
         eps = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
     velocity = model_fn(interpolate(x_0, eps, t, path=path), t)
-    return (velocity - velocity_target(x_0, eps, t, path=path)).square().mean()
+    square = (velocity - velocity_target(x_0, eps, t, path=path)).square()
+    if t.ndim == 1:
+        return square.mean()
+    counts = (over_batch(t, x_0) > 0).expand_as(square)
+    return (square * counts).sum() / counts.sum().clamp(min=1)
 
 
 @checked
@@ -257,7 +268,7 @@ def velocity_fn_from_eps_fn(eps_fn: EpsFn, alpha_bar: Float[Tensor, " steps"]) -
     """
     times, scales = line_times(alpha_bar)
 
-    def velocity_fn(x_t: Float[Tensor, "b *rest"], t: Times) -> Float[Tensor, "b *rest"]:
+    def velocity_fn(x_t: Float[Tensor, "b *rest"], t: Float[Tensor, "b"]) -> Float[Tensor, "b *rest"]:
         nearest = (t[:, None] - times.to(t)).abs().argmin(dim=1)  # s - 1, one per sample
         scale = over_batch(scales.to(x_t)[nearest], x_t)
         return velocity_from_eps(x_t, eps_fn(scale * x_t, nearest + 1), times.to(x_t)[nearest])

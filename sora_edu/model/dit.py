@@ -13,24 +13,27 @@ from torch.nn import functional as F
 
 from sora_edu.checked import checked
 from sora_edu.config import DiTConfig, TextConfig
+from sora_edu.errors import InputError
 from sora_edu.model.attention import CrossAttention, SelfAttention
 from sora_edu.model.layers import start_at_zero
 from sora_edu.model.positions import Rope, rope_nd, sincos_nd
 from sora_edu.model.spacetime import patchify_video, token_grid, unpatchify_video
 from sora_edu.model.text import TextEncoder, TextState
-from sora_edu.shapes import Grid, Latent, Times, Tokens
+from sora_edu.shapes import Grid, Latent, Times
 
 
 @checked
-def timestep_embedding(t: Times, d: int, *, max_period: float = 10_000.0) -> Float[Tensor, "b d"]:
+def timestep_embedding(t: Times, d: int, *, max_period: float = 10_000.0) -> Float[Tensor, "*times d"]:
     """cos and sin of 1000 t at d/2 frequencies: neighbouring times look alike, distant ones do not (DDPM, DiT)."""
     frequency = torch.exp(-math.log(max_period) * torch.arange(d // 2, device=t.device) / (d // 2))
-    angle = 1000 * t.float()[:, None] * frequency
+    angle = 1000 * t.float()[..., None] * frequency
     return torch.cat((angle.cos(), angle.sin()), -1)
 
 
 @checked
-def modulate(x: Tokens, shift: Float[Tensor, "b 1 d"], scale: Float[Tensor, "b 1 d"]) -> Tokens:
+def modulate(
+    x: Float[Tensor, "b *n d"], shift: Float[Tensor, "b *#n d"], scale: Float[Tensor, "b *#n d"]
+) -> Float[Tensor, "b *n d"]:
     """``x * (1 + scale) + shift``; after a norm without own weights it is adaptive layer norm (DiT, section 3.2)."""
     return x * (1 + scale) + shift
 
@@ -39,7 +42,8 @@ class VideoDiTBlock(nn.Module):
     """Self-attention over spacetime, cross-attention to the words, MLP; shift, scale and gate from time and text.
 
     adaLN-single: one network, shared by all blocks, gives six vectors; each block adds its own table to them.
-    Tables and networks start at zero, so a new block is the identity.
+    Tables and networks start at zero, so a new block is the identity. Tokens come in g groups of p that share their
+    six: all of a clip in one group, or those of each frame in one.
     """
 
     def __init__(self, config: DiTConfig):
@@ -56,16 +60,24 @@ class VideoDiTBlock(nn.Module):
         start_at_zero(self.cross.out)
 
     @checked
-    def forward(self, x: Tokens, modulation: Float[Tensor, "b 6 d"], text: TextState, rope: Rope) -> Tokens:
-        six = (modulation + self.scale_shift_table)[:, :, None].unbind(1)  #             b 1 d each
+    def forward(
+        self, x: Float[Tensor, "b g p d"], modulation: Float[Tensor, "b g 6 d"], text: TextState, rope: Rope
+    ) -> Float[Tensor, "b g p d"]:
+        six = (modulation + self.scale_shift_table)[:, :, :, None].unbind(2)  #          b g 1 d each
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = six
-        x = x + gate_1 * self.attention(modulate(self.norm_1(x), shift_1, scale_1), rope=rope)
-        x = x + self.cross(self.norm_cross(x), text.words, mask=text.mask)
+        y = modulate(self.norm_1(x), shift_1, scale_1).flatten(1, 2)  #                  b n d
+        x = x + gate_1 * self.attention(y, rope=rope).view_as(x)
+        y = self.norm_cross(x).flatten(1, 2)  #                                          b n d
+        x = x + self.cross(y, text.words, mask=text.mask).view_as(x)
         return x + gate_2 * self.mlp(modulate(self.norm_2(x), shift_2, scale_2))
 
 
 class VideoDiT(nn.Module):
-    """Velocity of a noisy latent video, given the time and the text; any grid that the patch divides."""
+    """Velocity of a noisy latent video, given the time and the text; any grid that the patch divides.
+
+    A time of its own for each latent frame lets some be known, at t = 0, while others are still noise
+    (Diffusion Forcing, 2407.01392).
+    """
 
     def __init__(self, config: DiTConfig | None = None):
         super().__init__()
@@ -94,16 +106,21 @@ class VideoDiT(nn.Module):
         d, heads = self.config.width, self.config.heads
         pf, ph, pw = self.config.patch
         grid = self.grid(x_t)
+        if t.ndim == 2 and pf > 1:
+            raise InputError(f"t has a time for each latent frame, but a token spans {pf}; give one time for each clip")
         rope = rope_nd(grid, d // heads, device=x_t.device)  #                           n dh/2 each
         places = sincos_nd(grid, d, theta=100.0, device=x_t.device)  #                   n d
         x = self.embed(patchify_video(x_t, pf=pf, ph=ph, pw=pw))  #                      b n d
         x = x + places.to(x.dtype)  # rotary knows distances alone: it cannot see the walls
-        c = F.silu(self.time(timestep_embedding(t, 256)) + self.text(text.pooled))  #    b d
-        modulation = self.modulation(c).unflatten(1, (6, d))  #                          b 6 d
+        t = t.reshape(len(t), -1)  #                                                     b g, g is 1 or lf
+        x = x.unflatten(1, (t.shape[1], -1))  #                                          b g p d
+        c = self.time(timestep_embedding(t, 256)) + self.text(text.pooled)[:, None]  #   b g d
+        c = F.silu(c)
+        modulation = self.modulation(c).unflatten(2, (6, d))  #                          b g 6 d
         for block in self.blocks:
-            x = block(x, modulation, text, rope)  #                                      b n d
-        shift, scale = self.final_modulation(c)[:, None].chunk(2, -1)  #                 b 1 d each
-        x = self.head(modulate(self.norm(x), shift, scale))  #                           b n (pf ph pw c)
+            x = block(x, modulation, text, rope)  #                                      b g p d
+        shift, scale = self.final_modulation(c)[:, :, None].chunk(2, -1)  #              b g 1 d each
+        x = self.head(modulate(self.norm(x), shift, scale)).flatten(1, 2)  #             b n (pf ph pw c)
         return unpatchify_video(x, grid=grid, pf=pf, ph=ph, pw=pw)  #                    b c f h w
 
 

@@ -19,7 +19,7 @@ from sora_edu.model.dit import modulate, timestep_embedding
 from sora_edu.model.layers import start_at_zero
 from sora_edu.model.patches import PatchEmbed, unpatchify
 from sora_edu.model.positions import sincos_nd
-from sora_edu.shapes import Times, Tokens, check_divisible, head_width
+from sora_edu.shapes import Tokens, check_divisible, head_width
 
 DIT_SIZES = {  # depth, width, heads (DiT, table 1)
     "S": (12, 384, 6),
@@ -78,7 +78,7 @@ class TimeEmbed(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
 
     @checked
-    def forward(self, t: Times) -> Float[Tensor, "b d"]:
+    def forward(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b d"]:
         return self.mlp(timestep_embedding(t, 256))
 
 
@@ -191,7 +191,7 @@ class ImageDiT(nn.Module):
 
     @checked
     def forward(
-        self, x_t: Float[Tensor, "b {self.config.channels} h w"], t: Times, labels: Int[Tensor, "b"]
+        self, x_t: Float[Tensor, "b {self.config.channels} h w"], t: Float[Tensor, "b"], labels: Int[Tensor, "b"]
     ) -> Float[Tensor, "b out h w"]:
         if tuple(x_t.shape[2:]) != self.config.size:
             raise InputError(f"h w = {tuple(x_t.shape[2:])}, but this model's positions are for {self.config.size}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sora_edu.checked import checked
 from sora_edu.config import check_value
-from sora_edu.errors import CutPromptWarning, InputError, shown
+from sora_edu.errors import CutPromptWarning, InputError
 from sora_edu.world.captions import split_words, words
 
 PAD, START, UNKNOWN = 0, 1, 2  # ids of the special tokens; the words follow
@@ -52,7 +52,7 @@ class Tokenizer:
         if isinstance(prompts, str):
             raise InputError(f"prompts is one str; give a list: [{prompts[:40]!r}]")
         if not isinstance(prompts, list | tuple):
-            raise InputError(f"prompts={shown(prompts)} is no list; give the texts as a list of str")
+            raise InputError(f"prompts is of type {type(prompts).__name__}; give the texts as a list of str")
         if wrong := [prompt for prompt in prompts if not isinstance(prompt, str)]:
             raise InputError(f"a prompt is text, but got {type(wrong[0]).__name__}; use '' for the empty caption")
         index = {word: i for i, word in enumerate(self.vocabulary, len(SPECIAL))}

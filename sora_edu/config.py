@@ -173,11 +173,14 @@ class Preset:
     vae_train: TrainConfig
     dit_train: TrainConfig
     kl_weight: float = 5e-5  # weight of the KL term, per latent value
+    weigh_objects: bool = False  # whether the VAE's loss lets pixels near objects count as much as all the ground
+    vae_pairs: float = 0.0  # share of clips with two objects while the VAE learns, where it is more than the world's
     clips: int = 40_000  # clips whose latents are cached for the transformer
     pool: int = 0  # the VAE learns from so many of these clips, kept on the device; 0 draws new ones at every step
     half: bool = False  # whether the weights to sample from are written in bf16, in half the bytes
     orbit_weight: float = 3.0  # how often an object orbits, against 1 for any other motion: the hardest to learn
     caption_dropout: float = 0.1  # share of captions replaced by the empty one, for guidance
+    known_frames: float = 0.0  # share of training clips of which some latent frames are given, to animate and extend
     shift: float = 2.0  # how far diffusion times lean towards noise, in training and sampling: motion is decided there
     steps: int = 25  # sampling steps where a call names none
     cfg_scale: float = 3.0  # guidance where a call names none; 1 is none
@@ -185,7 +188,13 @@ class Preset:
 
     def __post_init__(self):
         counts = {"clips": (1, 10**9), "pool": (0, 10**9), "steps": (1, 10**4)}
-        weights = {"kl_weight": (0, 100), "orbit_weight": (0, 100), "caption_dropout": (0, 1)}
+        weights = {
+            "kl_weight": (0, 100),
+            "orbit_weight": (0, 100),
+            "caption_dropout": (0, 1),
+            "vae_pairs": (0, 1),
+            "known_frames": (0, 1),
+        }
         check_fields(self, **counts, **weights, shift=(0.01, 100), cfg_scale=(0, 100))
         if self.dit.channels != self.vae.channels:
             raise InputError(f"channels={self.dit.channels} of the transformer must be the VAE's {self.vae.channels}")

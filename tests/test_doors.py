@@ -199,7 +199,7 @@ RECIPES = {
     "modulate": lambda: {"x": TOKENS, "shift": rand(2, 1, 24), "scale": rand(2, 1, 24)},
     "VideoDiTBlock.forward": lambda: (
         dit.VideoDiTBlock(DIT_CONFIG),
-        {"x": TOKENS, "modulation": rand(2, 6, 24), "text": text(), "rope": rope(head=12)},
+        {"x": TOKENS.unflatten(1, (3, -1)), "modulation": rand(2, 3, 6, 24), "text": text(), "rope": rope(head=12)},
     ),
     "VideoDiT.grid": lambda: (dit.VideoDiT(DIT_CONFIG), {"x_t": LATENT}),
     "VideoDiT.forward": lambda: (dit.VideoDiT(DIT_CONFIG), {"x_t": LATENT, "t": T, "text": text()}),
@@ -210,6 +210,9 @@ RECIPES = {
     "mean_interval": lambda: {"values": T},
     "compare": lambda: {"said": captions.described(state())[0], "tracked": tracked(), "i": 0},
     "shares_right": lambda: {"said": captions.described(state()), "tracked": tracked()},
+    "times_of_frames": lambda: {"t": T, "known": true(2, 3)},
+    "keep_known": lambda: {"velocity_fn": same, "x_0": LATENT, "known": true(2, LATENT.shape[2])},
+    "sampler_from": lambda: {"x_0": LATENT, "known": true(2, LATENT.shape[2])},
     "over_batch": lambda: {"t": T, "x": X},
     "linear": lambda: {"t": T},
     "gvp": lambda: {"t": T},
@@ -371,6 +374,7 @@ RECIPES = {
         "label": whole(3, 5, 16, 24),
         "colour": whole(3),
     },
+    "object_weights": lambda: {"video": VIDEO},
     "vae_loss": lambda: {
         "vae": vae.VideoVAE(VAE_CONFIG),
         "video": VIDEO,
@@ -496,7 +500,10 @@ def calls(name: str) -> Iterator[tuple[str, Callable, dict]]:
     )
     for key, path, hint, x in found:
         optional = types.NoneType in typing.get_args(hints[key]) and not path
+        others = [h for h in typing.get_args(hints[key]) if is_array(h) and h is not hint]
         for fault, value in wrong(hint, x, shared, optional):
+            if any(fault.startswith("rank") and value.ndim == len(other.dim_str.split()) for other in others):
+                continue  # it fits the other
             label = f"{name}: {'.'.join(map(str, (key, *path)))}: {fault}"
             yield label, door, {**arguments, key: put(arguments[key], path, value)}
     for key, value in arguments.items():
@@ -524,6 +531,8 @@ def outcome(name: str, door: Callable, arguments: dict) -> str:
         result = door(**arguments)
         if name in ("flip_time", "velocity_fn_from_eps_fn"):  # they give back a function
             result(X, T)
+        if name == "keep_known":
+            result(LATENT, T)
     except SoraError:
         return "typed"
     except Exception as error:

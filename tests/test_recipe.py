@@ -4,23 +4,26 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sora_edu import config
 from sora_edu.checkpoint import load_tensors
-from sora_edu.config import COMPACT, DiTConfig, TextConfig, VAEConfig
+from sora_edu.config import COMPACT, TINY, DiTConfig, TextConfig, VAEConfig
 from sora_edu.errors import CheckpointError, InputError, RunWarning, Stopped, TrainingError
 from sora_edu.model.dit import TextToVideo
 from sora_edu.model.scaling import count_parameters
 from sora_edu.model.tokenizer import Tokenizer
-from sora_edu.model.vae import VideoVAE
+from sora_edu.model.vae import VideoVAE, object_weights, vae_loss
 from sora_edu.pipeline import Pipeline
 from sora_edu.train import latents as cached
 from sora_edu.train import loop as training
 from sora_edu.train import recipe, watching
 from sora_edu.train.options import TrainOptions
-from sora_edu.train.recipe import choose_preset
+from sora_edu.train.recipe import captioned_losses, choose_preset, vae_losses, with_more_pairs
 from sora_edu.train.run_folder import locked
+from sora_edu.world.render import render
+from sora_edu.world.scenes import sample_state
 
 MINI = replace(
     config.TINY,
@@ -281,3 +284,52 @@ def test_unknown_presets_and_replaced_lengths():
     chosen = choose_preset("tiny", vae_steps=7, clips=9, batch=5)
     assert (chosen.vae_train.steps, chosen.clips, chosen.vae_train.batch, chosen.dit_train.batch) == (7, 9, 5, 5)
     assert chosen.dit_train.steps == config.TINY.dit_train.steps
+
+
+def test_in_a_share_of_the_clips_frames_are_known_and_do_not_count():
+    preset = replace(TINY, known_frames=0.5, dit_train=replace(TINY.dit_train, batch=400, image_fraction=0.0))
+    latents, ids = torch.randn(10, 16, 5, 2, 2), torch.randint(3, 9, (10, 2, 6))
+    seen = {}
+
+    class Model(nn.Module):
+        def forward(self, x_t, t, words, mask):
+            seen.update(x_t=x_t, t=t)
+            return torch.where(t[:, None, :, None, None] > 0, x_t, 1e6)
+
+    loss = captioned_losses(preset, latents, ids)(Model(), torch.Generator().manual_seed(0))["loss"]
+    known = seen["t"] == 0
+    assert 0.35 < known.any(1).float().mean() < 0.6 and not known.all(1).any()
+    assert all((seen["x_t"][i, :, f] == latents[:, :, f]).flatten(1).all(1).any() for i, f in known.nonzero()[:50])
+    assert loss < 10  # a million where it does not count
+
+
+def test_images_are_never_known():
+    preset = replace(TINY, known_frames=1.0, dit_train=replace(TINY.dit_train, batch=4, image_fraction=1.0))
+    latents, ids = torch.randn(10, 16, 5, 2, 2), torch.randint(3, 9, (10, 2, 6))
+
+    class Model(nn.Module):
+        def forward(self, x_t, t, words, mask):
+            assert x_t.shape[2] == 1 and (t > 0).all()
+            return x_t
+
+    assert captioned_losses(preset, latents, ids)(Model(), torch.Generator().manual_seed(0))["loss"] > 0
+
+
+def test_the_vae_learns_from_more_pairs_where_the_preset_says_so():
+    assert with_more_pairs(TINY) == TINY
+    more = with_more_pairs(replace(TINY, vae_pairs=0.5))
+    assert more.world.pair_fraction == 0.5 and replace(more, world=TINY.world, vae_pairs=0.0) == TINY
+    assert with_more_pairs(replace(TINY, vae_pairs=0.1)).world == TINY.world
+
+
+def test_the_vaes_loss_weighs_objects_where_the_preset_says_so():
+    clips = render(sample_state(2, generator=torch.Generator().manual_seed(0)))
+    vae = VideoVAE(TINY.vae)
+    losses = []
+    for preset in (TINY, replace(TINY, weigh_objects=True)):
+        preset = replace(preset, vae_train=replace(TINY.vae_train, batch=2))
+        losses.append(vae_losses(preset, lambda generator: clips)(vae, torch.Generator().manual_seed(0)))
+    noise = torch.randn(2, *TINY.latent_shape, generator=torch.Generator().manual_seed(0))
+    want = vae_loss(vae, clips, kl_weight=TINY.kl_weight, noise=noise, weights=object_weights(clips))
+    torch.testing.assert_close(losses[1]["mse"], want["mse"])
+    assert losses[1]["mse"] > losses[0]["mse"]

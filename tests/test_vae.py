@@ -3,7 +3,7 @@ import torch
 
 from sora_edu.config import VAEConfig, WorldConfig
 from sora_edu.errors import InputError
-from sora_edu.model.vae import CausalConv, TimeUp, VideoVAE, kl_divergence, psnr, vae_loss
+from sora_edu.model.vae import CausalConv, TimeUp, VideoVAE, kl_divergence, object_weights, psnr, vae_loss
 from sora_edu.world.render import render
 from sora_edu.world.scenes import sample_state
 
@@ -104,6 +104,43 @@ def test_loss_is_its_parts_and_reaches_every_weight(vae, generator):
     torch.testing.assert_close(parts["loss"], parts["mse"] + 0.1 * parts["l1"] + 0.3 * parts["kl"])
     parts["loss"].backward()
     assert all(p.grad is not None and p.grad.any() for p in vae.parameters())
+
+
+def test_pixels_near_an_object_weigh_as_much_as_all_the_ground():
+    clips = render(sample_state(24, WorldConfig(pair_fraction=0.5, pan_fraction=0.2), generator=torch.Generator()))
+    weights = object_weights(clips)
+    near = weights > 1
+    assert weights.shape == (24, 1, 17, 32, 32)
+    torch.testing.assert_close(weights.mean((1, 2, 3, 4)), torch.ones(24))
+    torch.testing.assert_close((weights * near).mean((1, 2, 3, 4)), torch.full((24,), 0.5))
+
+
+def test_what_is_near_an_object_is_what_touches_it():
+    clip = torch.full((2, 3, 2, 5, 7), -0.5)
+    clip[0, 1, 0, 2, 3] = 0.5  # one pixel, in one channel, in one frame; the second clip is ground alone
+    weights = object_weights(clip)
+    near = torch.zeros(2, 5, 7, dtype=torch.bool)
+    near[0, 1:4, 2:5] = True
+    assert torch.equal(weights[0, 0] > 1, near)
+    torch.testing.assert_close(weights[0, 0][near].sum(), weights[0, 0][~near].sum())
+    assert (weights[1] == 1).all()
+    assert (object_weights(clip, contrast=2.0) == 1).all()
+
+
+def test_weights_of_one_change_no_loss_and_others_weigh_both_errors(vae):
+    video = torch.randn(2, 3, 5, 8, 8)
+    noise = torch.randn(2, 4, 2, 2, 2)
+    plain = vae_loss(vae, video, kl_weight=0.3, noise=noise)
+    for name, value in vae_loss(vae, video, kl_weight=0.3, noise=noise, weights=torch.ones(2, 1, 5, 8, 8)).items():
+        torch.testing.assert_close(value, plain[name])
+    first = torch.zeros(2, 1, 5, 8, 8)
+    first[:, :, 0] = 5  # the first frame alone
+    weighted = vae_loss(vae, video, kl_weight=0.3, noise=noise, weights=first)
+    mean, logvar = vae.encoder(video)
+    error = (vae.decoder(mean + (logvar / 2).exp() * noise) - video)[:, :, 0]
+    torch.testing.assert_close(weighted["mse"], error.square().mean())
+    torch.testing.assert_close(weighted["l1"], error.abs().mean())
+    torch.testing.assert_close(weighted["kl"], plain["kl"])
 
 
 @pytest.mark.parametrize(

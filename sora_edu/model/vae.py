@@ -154,17 +154,34 @@ def kl_divergence(mean: Latent, logvar: Latent) -> Float[Tensor, ""]:
 
 
 @checked
+def object_weights(video: Float[Tensor, "b c f h w"], *, contrast: float = 0.15) -> Float[Tensor, "b 1 f h w"]:
+    """Weights of pixels, mean 1 in each clip: those near an object count together as much as all the ground.
+
+    An object is whatever differs from the clip's median colour by more than ``contrast`` in any channel, and a pixel
+    that touches one is near it. A clip of ground alone weighs 1 everywhere.
+    """
+    ground = video.flatten(2).median(2).values[..., None, None, None]
+    apart = (video - ground).abs().amax(1, keepdim=True) > contrast
+    near = F.max_pool3d(apart.to(video.dtype), (1, 3, 3), stride=1, padding=(0, 1, 1))
+    share = near.mean((1, 2, 3, 4), keepdim=True)
+    weights = torch.where(near > 0, 0.5 / share, 0.5 / (1 - share))
+    return torch.where((share > 0) & (share < 1), weights, 1.0)
+
+
+@checked
 def vae_loss(
     vae: VideoVAE,
     video: Float[Tensor, "b 3 f h w"],
     *,
     kl_weight: float,
+    weights: Float[Tensor, "b 1 f h w"] | None = None,
     generator: torch.Generator | None = None,
     noise: Latent | None = None,
 ) -> dict[str, Tensor]:
     """Squared error plus a little absolute error, which sharpens edges, plus the weighted KL term (negative ELBO).
 
-    Returns the loss and its parts; ``mse`` is on pixels in [-1, 1]. The latent's noise is drawn where it is not given.
+    Returns the loss and its parts; ``mse`` is on pixels in [-1, 1]. Pixels count alike unless ``weights`` of mean 1 are
+    given, such as object_weights. The latent's noise is drawn where it is not given.
     """
     mean, logvar = vae.encoder(video)
     mean = mean.float()
@@ -172,9 +189,14 @@ def vae_loss(
     if noise is None:
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
     z = mean + (logvar / 2).exp() * noise
-    decoded = vae.decoder(z).float()
-    mse = F.mse_loss(decoded, video)
-    l1 = F.l1_loss(decoded, video)
+    error = vae.decoder(z).float() - video
+    square = error.square()
+    absolute = error.abs()
+    if weights is not None:
+        square = weights * square
+        absolute = weights * absolute
+    mse = square.mean()
+    l1 = absolute.mean()
     kl = kl_divergence(mean, logvar)
     return {"loss": mse + 0.1 * l1 + kl_weight * kl, "mse": mse, "l1": l1, "kl": kl}
 

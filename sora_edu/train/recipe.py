@@ -21,12 +21,13 @@ from sora_edu.checked import checked
 from sora_edu.checkpoint import save_tensors
 from sora_edu.compute import LONG, compile_blocks, should_compile
 from sora_edu.config import PRESETS, Preset
+from sora_edu.diffusion.editing import sample_known, times_of_frames
 from sora_edu.diffusion.flow import flow_loss, sample_times
 from sora_edu.errors import InputError
 from sora_edu.model.dit import TextToVideo, VideoDiTBlock
 from sora_edu.model.text import TextBlock
 from sora_edu.model.tokenizer import Tokenizer
-from sora_edu.model.vae import ResBlock, VideoVAE, vae_loss
+from sora_edu.model.vae import ResBlock, VideoVAE, object_weights, vae_loss
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.seeds import Stream, coin
 from sora_edu.shapes import Latent, Video, check_frames
@@ -72,9 +73,16 @@ def vae_losses(preset: Preset, draw: Callable[[torch.Generator], Video], *, rank
     def loss_fn(module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
         video = draw(generator)
         noise = torch.randn(batch, *preset.latent_shape, generator=generator, device=generator.device)
-        return vae_loss(module, video, kl_weight=preset.kl_weight, noise=noise[mine])
+        weights = object_weights(video) if preset.weigh_objects else None
+        return vae_loss(module, video, kl_weight=preset.kl_weight, weights=weights, noise=noise[mine])
 
     return loss_fn
+
+
+def with_more_pairs(preset: Preset) -> Preset:
+    """The preset with the world that its VAE learns from: two objects in more clips, where ``vae_pairs`` says so."""
+    pairs = max(preset.world.pair_fraction, preset.vae_pairs)
+    return replace(preset, world=replace(preset.world, pair_fraction=pairs))
 
 
 def train_vae(job: Job) -> VideoVAE:
@@ -84,7 +92,7 @@ def train_vae(job: Job) -> VideoVAE:
     vae = VideoVAE(preset.vae).to(job.device)
     if should_compile(settings.steps, job.options.compile):
         compile_blocks(vae, (ResBlock,))
-    draw = clip_source(preset, seed=seed, device=job.device, ranks=job.ranks)
+    draw = clip_source(with_more_pairs(preset), seed=seed, device=job.device, ranks=job.ranks)
     stage = Stage(
         "vae",
         Stream.VAE,
@@ -121,6 +129,9 @@ def captioned_losses(
             x_0 = x_0[:, :, :1]  # an image: the VAE is causal, so its first latent frame is the first frame's
         t = sample_times(batch, generator=generator, device=device, shift=preset.shift)
         eps = torch.randn(x_0.shape, generator=generator, device=device)
+        if preset.known_frames:
+            share, frames = preset.known_frames, x_0.shape[2]
+            t = times_of_frames(t, sample_known(batch, frames, share=share, generator=generator, device=device))
         x_0, t, eps, words = (drawn[mine] for drawn in (x_0, t, eps, words))
         return {"loss": flow_loss(lambda x_t, t: module(x_t, t, words, words != 0), x_0, t=t, eps=eps)}
 

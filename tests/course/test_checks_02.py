@@ -16,6 +16,7 @@ from sora_edu.model.patches import patchify, unpatchify
     [
         lambda: checks.positions(..., ...),
         lambda: checks.positions((1, 1), ...),
+        lambda: checks.positions(..., (7, 2)),
         lambda: checks.counts(..., ..., ...),
         lambda: checks.counts(196, 768, ...),
         lambda: checks.second_patch(...),
@@ -23,7 +24,10 @@ from sora_edu.model.patches import patchify, unpatchify
         lambda: checks.patchify_by_hand(lambda images, ph, pw: ...),
         lambda: checks.patchify_by_hand(lambda images, ph, pw: None),
         lambda: checks.element_ratio(1.0, ...),
+        lambda: checks.element_ratio(..., 3.72),
         lambda: checks.unpatchify_by_hand(lambda tokens, grid, ph, pw: ...),
+        lambda: checks.unpatchify_by_hand(lambda tokens, grid, ph, pw: None),
+        lambda: checks.second_patch("  "),
     ],
 )
 def test_an_unfilled_exercise_is_not_answered_yet(result):
@@ -36,6 +40,7 @@ def test_an_unfilled_exercise_is_not_answered_yet(result):
 @pytest.mark.parametrize("form", [tuple, list, np.array, torch.tensor])
 def test_positions_in_any_form(form):
     assert checks.positions(form([1, 1]), form([7, 2]))
+    assert checks.positions(form([1, 1]), (7, 2))
     assert checks.positions(form(divmod(15, 14)), form(divmod(100, 14)))
 
 
@@ -45,11 +50,16 @@ def test_positions_in_any_form(form):
         (([1, 1], [2, 7]), "misconception 1"),
         (([2, 2], [8, 3]), "from 1"),
         (([16, 16], [112, 32]), "pixels"),
+        (([16, 16], [112, 32]), "misconception 1"),
         (([0, 15], [0, 100]), "multiples of 16"),
+        (([0, 15], [0, 100]), "misconception 1"),
         (([0, 14], [7, 1]), "one patch early"),
         (([0, 15], [6, 4]), "the side of a patch"),
+        (([0, 15], [6, 4]), "rows of 16"),
         (([1, 0], [6, 10]), "rows of 15"),
+        (([1, 1], [3, 3]), "index = row * 14"),
         ((15, 100), "a pair (row, column)"),
+        (("a", "b"), "a pair"),
         (([1, 1, 0], [7, 2, 0]), "a pair (row, column)"),
     ],
 )
@@ -67,6 +77,11 @@ def test_counts_in_any_form(answer):
         assert checks.counts(*answer)
 
 
+@pytest.mark.parametrize("form", [int, float, torch.tensor, np.int32, lambda x: [x]])
+def test_each_count_in_any_form(form):
+    assert checks.counts(form(196), form(768), form(729))
+
+
 def test_the_counts_are_those_of_the_package():
     photo = torch.zeros(1, 3, checks.PHOTO, checks.PHOTO)
     tokens = patchify(photo, ph=16, pw=16)
@@ -82,6 +97,7 @@ def test_the_counts_are_those_of_the_package():
         ((50176, 768, 729), "counts pixels"),
         ((43681, 768, 729), "misconception 1"),
         ((588, 768, 729), "three colours"),
+        ((195, 768, 729), "got 195"),
         ((196, 256, 729), "one colour"),
         ((196, 1, 729), "misconception 3"),
         ((196, 3, 729), "misconception 3"),
@@ -95,7 +111,7 @@ def test_counts_name_the_mistake(answer, part):
 
 
 @pytest.mark.parametrize(
-    "answer", [[2, 3, 6, 7], torch.tensor([[2, 3], [6, 7]]), np.array([2.0, 3, 6, 7]), (2, 3, 6, 7)]
+    "answer", [[2, 3, 6, 7], torch.tensor([[2, 3], [6, 7]]), np.array([2.0, 3, 6, 7]), (2, 3, 6, 7), [[2, 3], [6, 7]]]
 )
 def test_the_second_patch_in_any_form(answer):
     assert checks.second_patch(answer)
@@ -105,9 +121,13 @@ def test_the_second_patch_in_any_form(answer):
     ("answer", "part"),
     [
         ([4, 5, 6, 7], "misconception 2"),
-        ([2, 6, 3, 7], "row by row"),
+        ([2, 6, 3, 7], "read row by row"),
         ([8, 9, 12, 13], "misconception 1"),
         ([1, 2, 5, 6], "middle of a patch"),
+        ([1, 2, 5, 6], "misconception 1"),
+        ([1, 1, 1, 1], "Draw the 4 x 4 table"),
+        ([2, 3], "got shape (2,)"),
+        ("2 3 6 7", "got a str"),
         ([0, 1, 4, 5], "counting starts at 0"),
     ],
 )
@@ -115,15 +135,24 @@ def test_the_second_patch_names_the_mistake(answer, part):
     assert says(checks.second_patch(answer), part)
 
 
+@pytest.mark.parametrize("ratio", [1, 1.0, torch.tensor(1.0), 196 * 768 / 150528])
+def test_the_ratio_in_any_form(ratio):
+    assert checks.element_ratio(ratio, 729 * 768 / 150528) and checks.element_ratio(ratio, 3.72)
+
+
 @pytest.mark.parametrize(
     ("answer", "part"),
     [
         ((1 / 256, 3.72), "misconception 3"),
         ((256, 3.72), "misconception 3"),
+        ((1 / 768, 3.72), "misconception 3"),
         ((1 / 3, 3.72), "both sides"),
+        ((1 / 3, 3.72), "count the colours"),
         ((1.0, 1.0), "four patches now"),
+        ((1, 1), "misconception 3"),
         ((1.0, 4.0), "at the border"),
         ((1.0, 196 / 729), "upside down"),
+        ((1, 196 / 729), "misconception 3"),
     ],
 )
 def test_the_ratio_names_the_mistake(answer, part):
@@ -147,13 +176,20 @@ def by_loops(images, ph, pw):
     return torch.stack(patches, 1)
 
 
+def by_lists(images, ph, pw):
+    """Lists of lists."""
+    return by_loops(images, ph, pw).tolist()
+
+
 def by_unfold(images, ph, pw):
     """torch's unfold, which puts colour first, put right in numpy."""
     columns = F.unfold(images, (ph, pw), stride=(ph, pw))
     return rearrange(columns, "b (c p) n -> b n (p c)", c=images.shape[1]).numpy()
 
 
-@pytest.mark.parametrize("function", [by_permute, by_loops, by_unfold])
+@pytest.mark.parametrize(
+    "function", [by_permute, by_loops, by_lists, by_unfold, lambda x, ph, pw: patchify(x, ph=ph, pw=pw)]
+)
 def test_patchify_in_any_right_form(function):
     assert checks.patchify_by_hand(function)
 
@@ -175,6 +211,11 @@ HEAD = "b c (nh ph) (nw pw) ->"
         (code(f"{HEAD} b (nw nh) (ph pw c)"), "misconception 1"),
         (code(f"{HEAD} b (ph pw) (nh nw c)"), "misconception 2"),
         (code(f"{HEAD} b nh nw (ph pw c)"), "shape"),
+        (lambda x, ph, pw: x.reshape(len(x), -1, ph * pw * x.shape[1]), "misconception 2"),
+        (lambda x, ph, pw: x.permute(0, 2, 3, 1).reshape(len(x), -1, ph * pw * x.shape[1]), "misconception 2"),
+        (lambda x, ph, pw: torch.zeros_like(patchify(x, ph=ph, pw=pw)), "0% of the values"),
+        (lambda x, ph, pw: patchify(x, ph=pw, pw=ph), "raised InputError"),
+        (lambda x, ph, pw: patchify(x, ph=ph, pw=pw)[0], "got shape"),
         (lambda images, ph, pw: images.nothing, "raised AttributeError"),
     ],
 )
@@ -192,18 +233,29 @@ def back_by_permute(tokens, grid, ph, pw):
     return pieces.reshape(b, -1, grid[0] * ph, grid[1] * pw)
 
 
-@pytest.mark.parametrize(
-    "function", [back_by_permute, lambda tokens, grid, ph, pw: unpatchify(tokens, grid=grid, ph=ph, pw=pw).numpy()]
-)
-def test_unpatchify_in_any_right_form(function):
-    assert checks.unpatchify_by_hand(function)
-
-
 def back(pattern):
     return lambda tokens, grid, ph, pw: rearrange(tokens, pattern, nh=grid[0], ph=ph, pw=pw)
 
 
 TAIL = "-> b c (nh ph) (nw pw)"
+
+
+def square_grid(tokens, grid, ph, pw):
+    """The grid from a square root."""
+    side = int(tokens.shape[1] ** 0.5)
+    return back(f"b (nh nw) (ph pw c) {TAIL}")(tokens, (side, side), ph, pw)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        back_by_permute,
+        back(f"b (nh nw) (ph pw c) {TAIL}"),
+        lambda tokens, grid, ph, pw: unpatchify(tokens, grid=grid, ph=ph, pw=pw).numpy(),
+    ],
+)
+def test_unpatchify_in_any_right_form(function):
+    assert checks.unpatchify_by_hand(function)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +264,8 @@ TAIL = "-> b c (nh ph) (nw pw)"
         (lambda t, grid, ph, pw: t.reshape(len(t), -1, grid[0] * ph, grid[1] * pw), "misconception 2"),
         (back(f"b (nh nw) (c ph pw) {TAIL}"), "colour last"),
         (back(f"b (nh nw) (pw ph c) {TAIL}"), "ph before pw"),
+        (back(f"b (nh nw) (pw ph c) {TAIL}"), "turned over"),
+        (square_grid, "never from a square root"),
         (back(f"b (nw nh) (ph pw c) {TAIL}"), "misconception 1"),
         (lambda t, grid, ph, pw: unpatchify(t, grid=grid, ph=ph, pw=pw).flip(-1), ""),
     ],

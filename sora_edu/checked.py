@@ -193,6 +193,8 @@ def either(hints: tuple, where: str) -> Check | None:
     def check(value: object, sizes: Sizes) -> None:
         if isinstance(value, free):
             return
+        if len(checks) == 1:
+            return checks[0][0](value, sizes)
         refusal = None
         for attempt, axes in checks:
             read = dict(sizes)  # what one that does not fit has read must not stay
@@ -202,7 +204,7 @@ def either(hints: tuple, where: str) -> Check | None:
                 if refusal is None or axes == getattr(value, "ndim", None):
                     refusal = error
             else:
-                if axes is not None or len(checks) == 1:
+                if axes is not None:
                     sizes |= read
                 return
         raise refusal

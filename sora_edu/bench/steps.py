@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from sora_edu.bench.models import Model, Size, make_text, seeded
 from sora_edu.bench.rounds import Contestant
@@ -15,7 +13,7 @@ from sora_edu.config import TrainConfig
 from sora_edu.diffusion.flow import flow_loss
 from sora_edu.diffusion.guidance import guided
 from sora_edu.diffusion.sampling import euler
-from sora_edu.model.scaling import count_parameters, flops
+from sora_edu.model.scaling import count_parameters, flops, measure_macs
 from sora_edu.model.text import TextState
 from sora_edu.train.optimiser import make_optimisers
 
@@ -42,13 +40,6 @@ AS_IT_COMES = Switches()
 def shipped(device: torch.device, *, fp32: bool = False) -> Switches:
     """What our training turns on here: bf16 where it pays (unless fp32 is wished), compiled blocks, fused AdamW."""
     return Switches(bf16=fast_bf16(device) and not fp32, compiled=can_compile(), fused=True)
-
-
-def forward_macs(run: Callable[[], object]) -> int:
-    """Multiply-adds of one call, all attention taken as plain products, which alone are counted everywhere."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() // 2
 
 
 def adamw(module: nn.Module, fused: bool | None) -> list[torch.optim.Optimizer]:
@@ -105,7 +96,7 @@ def step_contestant(
         t = torch.full((size.batch,), 0.5)
     generator = torch.Generator(device).manual_seed(0)
     module = model.module
-    macs = forward_macs(lambda: model.velocity(module, x_0, t, text))
+    macs = measure_macs(lambda: model.velocity(module, x_0, t, text))
     if switches.compiled:
         compile_each(model.blocks)
 
@@ -157,7 +148,7 @@ def clip_contestant(
         with torch.autocast(device.type, torch.bfloat16, enabled=switches.bf16):
             return euler(velocity, noise, steps=steps)
 
-    macs = forward_macs(lambda: predict(noise, noise.new_full((1,), 0.5), text))
+    macs = measure_macs(lambda: predict(noise, noise.new_full((1,), 0.5), text))
     return Contestant(
         name,
         run,

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from sora_edu.bench.models import seeded
 from sora_edu.bench.peers import peer_package
 from sora_edu.bench.rounds import Contestant
-from sora_edu.bench.steps import AS_IT_COMES, Switches, forward_macs, trained
+from sora_edu.bench.steps import AS_IT_COMES, Switches, trained
 from sora_edu.compute import compile_each
 from sora_edu.config import TINY, VAEConfig, WorldConfig
-from sora_edu.model.scaling import count_parameters, flops
+from sora_edu.model.scaling import count_parameters, flops, measure_macs
 from sora_edu.model.vae import ResBlock, VideoVAE, kl_divergence, psnr
 from sora_edu.seeds import Stream, step_generator
 from sora_edu.shapes import Latent, Video
@@ -211,7 +211,7 @@ def vae_contestant(
     with seeded(0, device):
         coder = build(size.vae)
     video, generator = clips(size, size.batch, "train", 0, device), torch.Generator(device).manual_seed(0)
-    macs = forward_macs(lambda: coder.decode(coder.encode(video)[0]))
+    macs = measure_macs(lambda: coder.decode(coder.encode(video)[0]))
     if switches.compiled:
         compile_each(coder.blocks)
     optimisers = [torch.optim.AdamW(coder.module.parameters(), lr=RATE, fused=switches.fused)]

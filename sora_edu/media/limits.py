@@ -1,7 +1,8 @@
 """What a media file may cost, from numbers alone: checked before, and while, pixels are decoded.
 
 The limits keep each file of at most 10 MB within seconds and 256 MB. They count work (pixels, scans, pages), never
-seconds, so that a file is read or refused alike on every machine (lesson 03).
+seconds, so that a file is read or refused alike on every machine; what a video's decoder keeps is no number that it
+tells, and alone is measured (lesson 03).
 """
 
 from dataclasses import dataclass

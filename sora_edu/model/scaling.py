@@ -5,6 +5,7 @@ step of training costs about three forwards. Norms, activations and softmax are 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -101,8 +102,8 @@ def count_macs(model: nn.Module | Config, grid: tuple[int, ...] | None = None, *
     return sum(macs_by_part(getattr(model, "config", model), grid, words=words).values())
 
 
-def measure_macs(model: nn.Module, *inputs: object) -> int:
-    """Run the model and count the multiply-adds of every matrix product that really happens.
+def measure_macs(model: Callable[..., object], *inputs: object) -> int:
+    """Run a model, or any function, and count the multiply-adds of every matrix product that really happens.
 
     On the "meta" device shapes are worked out and nothing is multiplied, so that XL takes no memory and no time.
     Counts the whole batch. Attention is done as plain products: inside a fused kernel the counter sees none.

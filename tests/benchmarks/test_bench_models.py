@@ -20,10 +20,10 @@ from sora_edu.bench.models import (
     with_onednn,
 )
 from sora_edu.bench.run import run_suite
-from sora_edu.bench.steps import Switches, adamw, clip_contestant, forward_macs, muon, step_contestant, trained
+from sora_edu.bench.steps import Switches, adamw, clip_contestant, muon, step_contestant, trained
 from sora_edu.errors import InputError
 from sora_edu.model.dit import VideoDiTBlock
-from sora_edu.model.scaling import count_macs, count_parameters, flops
+from sora_edu.model.scaling import count_macs, count_parameters, flops, measure_macs
 from sora_edu.model.sparse import WindowAttention
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def test_every_model_gives_a_velocity_of_the_latents_shape(build):
 
 def test_counted_macs_equal_the_closed_form():
     model, (x, t, text) = built(video_dit), inputs()
-    counted = forward_macs(lambda: model.velocity(model.module, x, t, text))
+    counted = measure_macs(lambda: model.velocity(model.module, x, t, text))
     assert counted == count_macs(SMOKE.config, SMOKE.grid, words=SMOKE.words)
 
 
@@ -153,7 +153,7 @@ def test_the_flop_model_of_the_attention_suite_is_the_lessons():
     def macs_a_token(grid):
         with seeded(0, CPU):
             model, x = class_dit(Size()), torch.randn(1, 16, grid[0], 2 * grid[1], 2 * grid[2])
-        return forward_macs(lambda: model.velocity(model.module, x, torch.ones(1), None)) / math.prod(grid)
+        return measure_macs(lambda: model.velocity(model.module, x, torch.ones(1), None)) / math.prod(grid)
 
     d = Size().width
     blocks = (12 * d + 2 * 1024) / (12 * d + 2 * 64)  # weights and pairs alone

@@ -10,11 +10,10 @@ from sora_edu.bench import peers
 from sora_edu.bench.models import SMOKE, Size, image_dit, make_text, seeded, video_dit
 from sora_edu.bench.peers import PACKAGES, cogvideox, latte, ltx, textbook_dit, unet_3d, wan
 from sora_edu.bench.run import run_suite
-from sora_edu.bench.steps import forward_macs
 from sora_edu.bench.vaes import CODERS, SMOKE_CLIPS, FrameAutoencoder, clips, coder_loss, psnr_after
 from sora_edu.config import TINY
 from sora_edu.errors import InputError
-from sora_edu.model.scaling import count_parameters
+from sora_edu.model.scaling import count_parameters, measure_macs
 
 CPU = torch.device("cpu")
 MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
@@ -55,7 +54,7 @@ def test_at_full_size_parameters_and_macs_are_comparable():
         with seeded(0, CPU):
             model, x = build(size), torch.randn(1, *size.latent)
             text, t = make_text(size, 1, CPU), torch.full((1,), 0.5)
-        macs = forward_macs(lambda: model.velocity(model.module, x, t, text))
+        macs = measure_macs(lambda: model.velocity(model.module, x, t, text))
         return count_parameters(model.module, trained_only=True), macs, len(model.blocks)
 
     parameters, macs, _ = measured(video_dit)

@@ -16,13 +16,13 @@ import torch
 import tyro
 from jaxtyping import Int
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from sora_edu.checked import checked
 from sora_edu.checkpoint import write_atomically
 from sora_edu.compute import compile_blocks, fast_bf16
 from sora_edu.config import TINY, Preset, VAEConfig
 from sora_edu.evaluate import SPLITS, mean_interval, prompts_of, rounded, shares_right
+from sora_edu.model.scaling import count_parameters, measure_macs
 from sora_edu.model.vae import ResBlock, VideoVAE, psnr
 from sora_edu.seeds import Stream
 from sora_edu.shapes import Video
@@ -104,27 +104,19 @@ def measured(vae: VideoVAE, preset: Preset, *, n: int, seed: int) -> dict:
     return found
 
 
-def macs(vae: VideoVAE, preset: Preset) -> int:
-    """Multiply-adds to send one clip there and back."""
-    world = preset.world
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        vae.decode(vae.encode(torch.zeros(1, 3, world.frames, world.height, world.width)))
-    return counter.get_total_flops() // 2
-
-
 def run(name: str, folder: Path, *, steps: int, n: int, seed: int) -> dict:
     """Train one VAE from nothing, or go on with what the folder holds, and measure its average."""
     lever = LEVERS[name]
     train = replace(TINY.vae_train, steps=round(steps * lever.longer))
-    preset = replace(
-        TINY, vae=lever.vae, dit=replace(TINY.dit, channels=lever.vae.channels), weigh_objects=lever.weigh,
-        vae_train=train,
-    )  # fmt: skip
+    dit = replace(TINY.dit, channels=lever.vae.channels)  # a preset's parts have to fit; it is not trained
+    preset = replace(TINY, vae=lever.vae, dit=dit, vae_train=train, weigh_objects=lever.weigh)
     torch.manual_seed(seed)
     vae = VideoVAE(preset.vae)
-    facts = {"parameters": sum(p.numel() for p in vae.parameters()), "macs": macs(vae, preset), "steps": train.steps}
+    world = preset.world
+    video, z = torch.zeros(1, 3, world.frames, world.height, world.width), torch.zeros(1, *preset.latent_shape)
+    macs = measure_macs(vae.encoder, video) + measure_macs(vae.decoder, z)  # of one clip, there and back
+    facts = {"parameters": count_parameters(vae), "macs": macs, "steps": train.steps}
     compile_blocks(vae, (ResBlock,))
-    folder.mkdir(parents=True, exist_ok=True)
     stage = Stage("vae", Stream.VAE, vae, vae_losses(preset, clips_of(preset, lever)), train)
     ema = fit(stage, folder, seed=seed, resume=True)
     return {"name": name, **facts, **measured(ema, preset, n=n, seed=seed + 1)}
@@ -162,8 +154,8 @@ def main(
             done = folder / "result.json"
             if not done.exists():
                 write_atomically(done, json.dumps(run(name, folder, steps=steps, n=n, seed=seed)).encode())
-    results = {path.parent.name: json.loads(path.read_text()) for path in out.glob("*/result.json")}
-    rows = [result for name in LEVERS for result in results.values() if result["name"] == name]
+    results = [json.loads(path.read_text()) for path in out.glob("*/result.json")]
+    rows = sorted(results, key=lambda result: list(LEVERS).index(result["name"]))
     command = f"python -m sora_edu.course.lesson_05.levers --steps {steps} --n {n} --seed {seed}"
     machine = {"system": platform.machine(), "torch": torch.__version__, "bf16": fast_bf16(torch.device("cpu"))}
     kept = {"command": command, "machine": machine, "batch": TINY.vae_train.batch, "n": n, "rows": rounded(rows)}

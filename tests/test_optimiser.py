@@ -6,7 +6,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from sora_edu.config import COMPACT, TINY, TrainConfig
 from sora_edu.errors import CheckpointError
 from sora_edu.model.dit import TextToVideo, VideoDiTBlock
-from sora_edu.model.vae import VideoVAE
+from sora_edu.model.vae import ResBlock, VideoVAE
 from sora_edu.train.loop import Stage, fit
 from sora_edu.train.optimiser import hidden_matrices, make_optimisers, pack_optimisers, unpack_optimisers
 from sora_edu.train.run_folder import RunFolder
@@ -56,7 +56,15 @@ def test_hidden_matrices_are_the_linear_weights_of_the_blocks_and_nothing_else()
         tables = {id(block.scale_shift_table) for block in blocks}
         chosen = {id(p) for p in hidden_matrices(model)}
         assert chosen and not chosen & (tables | {id(model.dit.head.weight), id(model.dit.embed.weight)})
-        assert hidden_matrices(VideoVAE(TINY.vae)) == []
+
+
+def test_of_a_vae_they_are_the_convolutions_of_its_residual_blocks():
+    vae = VideoVAE(TINY.vae)
+    names = {id(weight): name for name, weight in vae.named_parameters()}
+    chosen = {names[id(weight)] for weight in hidden_matrices(vae)}
+    blocks = {name for name, module in vae.named_modules() if isinstance(module, ResBlock)}
+    expected = {f"{block}.{layer}.weight" for block in blocks for layer in ("space", "time.conv")}
+    assert chosen == expected and len(blocks) == 12
 
 
 @pytest.mark.parametrize("preset", [TINY, COMPACT])
@@ -66,6 +74,34 @@ def test_every_parameter_has_exactly_one_optimiser(preset):
     optimisers = make_optimisers(model, preset.dit_train)
     held = [id(p) for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in model.parameters())
+
+
+def test_a_convolution_is_moved_as_the_matrix_of_its_rows_and_nothing_is_copied():
+    config = TrainConfig(steps=1, batch=1, lr=1e-2, muon_lr=2e-2)
+    torch.manual_seed(0)
+    block = ResBlock(8)
+    as_linear = nn.ModuleList([nn.Linear(8 * 9, 8, bias=False)])
+    as_linear[0].weight.data = block.space.weight.detach().flatten(1).clone()
+    muon, adamw = make_optimisers(block, config)
+    alone, _ = make_optimisers(nn.Sequential(as_linear, nn.Linear(2, 2)), config)
+    held = [p for group in adamw.param_groups for p in group["params"]]
+    places = [p.data_ptr() for p in (*held, *muon.param_groups[0]["params"])]
+    assert sorted(places) == sorted(p.data_ptr() for p in block.parameters())
+    for step in range(3):
+        for parameter in block.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step))
+        as_linear[0].weight.grad = block.space.weight.grad.flatten(1).clone()
+        muon.step()
+        alone.step()
+    assert torch.equal(block.space.weight.flatten(1), as_linear[0].weight)
+
+
+def test_a_weight_without_a_gradient_stays_where_it_is():
+    block = ResBlock(8)
+    before = block.space.weight.detach().clone()
+    block.time.conv.weight.grad = torch.randn_like(block.time.conv.weight)
+    make_optimisers(block, TrainConfig(steps=1, batch=1, lr=1e-2, muon_lr=2e-2))[0].step()
+    assert torch.equal(block.space.weight, before) and block.time.conv.weight.abs().sum() > 0
 
 
 def test_a_rate_of_zero_leaves_all_to_adamw():

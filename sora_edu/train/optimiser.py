@@ -2,7 +2,8 @@
 
 AdamW scales every number by its own history. Muon (Jordan 2024; Liu et al. 2502.16982) looks at a matrix as a whole:
 it replaces the averaged gradient by the nearest matrix whose singular values are all about 1, so that rare directions
-learn as fast as common ones. Embeddings, norms and the first and last layers are not maps between hidden states.
+learn as fast as common ones. Embeddings, norms and the first and last layers are not maps between hidden states. A
+convolution is a matrix too: one row an output channel, and a column for every input that its window sees.
 
 States are packed and unpacked by hand. torch.distributed.checkpoint.state_dict was tried on two processes under FSDP2
 with Muon: it kept Muon's averages whole, but the step after loading was not the same bit for bit; and its names, by
@@ -14,16 +15,47 @@ from torch import Tensor, nn
 
 from sora_edu.config import TrainConfig
 from sora_edu.errors import CheckpointError
+from sora_edu.model.vae import ResBlock
 from sora_edu.train.distributed import is_sharded, sharded_like
 
 KEPT = {"AdamW": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum_buffer",)}  # state of one parameter
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
-    """Weights of the linear layers that are in a list of blocks; in a module without such lists, none."""
+    """Weights of the linear layers in lists of blocks, and of the convolutions in residual blocks."""
     lists = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
-    layers = dict.fromkeys(layer for part in lists for layer in part.modules() if isinstance(layer, nn.Linear))
-    return [layer.weight for layer in layers]
+    layers = [layer for part in lists for layer in part.modules() if isinstance(layer, nn.Linear)]
+    blocks = [part for part in module.modules() if isinstance(part, ResBlock)]
+    layers += [layer for part in blocks for layer in part.modules() if isinstance(layer, nn.Conv3d)]
+    return [layer.weight for layer in dict.fromkeys(layers)]
+
+
+class Muon(torch.optim.Muon):
+    """Muon for weights of two dimensions or more: each is moved as a matrix of its rows, in the weight's own memory.
+
+    Of sharded weights every rank gets the whole gradients: singular values are those of a whole matrix. Newton and
+    Schulz's products then need no exchange and round as in one process; the averages are kept whole too.
+    """
+
+    def __init__(self, weights: list[nn.Parameter], *, lr: float, weight_decay: float):
+        matrices = [weight if weight.ndim == 2 else nn.Parameter(weight.detach().flatten(1)) for weight in weights]
+        super().__init__(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        self.weights = weights
+
+    def step(self, closure=None):
+        for weight, matrix in zip(self.weights, self.param_groups[0]["params"], strict=True):
+            if weight.grad is not None:
+                matrix.grad = gathered(weight.grad).flatten(1)
+        return super().step(closure)
+
+
+def gathered(gradient: Tensor) -> Tensor:
+    """The whole of a gradient that is sharded, on every rank; any other as it is."""
+    if not is_sharded(gradient):
+        return gradient
+    from torch.distributed.tensor import Replicate
+
+    return gradient.redistribute(placements=[Replicate()])
 
 
 def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -35,12 +67,7 @@ def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.
     taken = set(map(id, hidden))
     optimisers = []
     if hidden:
-        optimisers.append(
-            torch.optim.Muon(
-                hidden, lr=config.muon_lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
-        optimisers[0].register_step_pre_hook(gather_gradients)
+        optimisers.append(Muon(hidden, lr=config.muon_lr, weight_decay=config.weight_decay))
     rest = [parameter for parameter in module.parameters() if id(parameter) not in taken]
     options = {"lr": config.lr, "betas": (0.9, 0.98), "weight_decay": config.weight_decay}
     optimisers.append(torch.optim.AdamW(rest, **options, fused=True))
@@ -48,19 +75,6 @@ def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.
         for group in optimiser.param_groups:
             group["initial_lr"] = group["lr"]  # the peak, by the name that schedules look for
     return optimisers
-
-
-def gather_gradients(muon: torch.optim.Optimizer, *_) -> None:
-    """Give every rank the whole gradients of sharded matrices: singular values are those of a whole matrix.
-
-    Newton and Schulz's products then need no exchange and round as in one process; the averages are kept whole too.
-    """
-    for group in muon.param_groups:
-        for matrix in group["params"]:
-            if matrix.grad is not None and is_sharded(matrix.grad):
-                from torch.distributed.tensor import Replicate
-
-                matrix.grad = matrix.grad.redistribute(placements=[Replicate()])
 
 
 def pack_optimisers(optimisers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -232,6 +232,11 @@ def config_to_json(config) -> dict:
     return json.loads(json.dumps(asdict(config)))
 
 
+def _as_tuples(value: object) -> object:
+    """Lists, and lists in lists, as tuples."""
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
 def config_from_json(kind, values: object):
     """The dataclass again; lists become tuples. CheckpointError where names, types or ranges do not fit."""
     unfit = f"the checkpoint's {kind.__name__} does not fit this version"
@@ -243,6 +248,6 @@ def config_from_json(kind, values: object):
     if missing := sorted(needed - values.keys()):
         raise CheckpointError(f"{unfit}: settings {missing} are missing")
     try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return kind(**{k: _as_tuples(v) for k, v in values.items()})
     except InputError as error:
         raise CheckpointError(f"{unfit}: {error}") from error

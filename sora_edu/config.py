@@ -1,6 +1,6 @@
 """All settings, as frozen dataclasses, and the two presets: ``tiny`` for a laptop, ``compact`` for one GPU."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args, get_origin, get_type_hints
 
 from sora_edu.errors import InputError, shown
@@ -44,6 +44,8 @@ def _in_words(kind) -> str:
     if get_origin(kind) is not tuple:
         return KINDS.get(kind) or f"a {kind.__name__}"
     first, *more = get_args(kind)
+    if get_origin(first) is tuple:
+        return f"tuples of {_in_words(first)}"
     return f"{'some' if more[-1] is ... else 1 + len(more)} numbers, each {KINDS[first]}"
 
 
@@ -51,7 +53,8 @@ def _in_words(kind) -> str:
 class WorldConfig:
     """The toy world: what a clip may show, and the size it is drawn at."""
 
-    frames: int = 17  # frames drawn; they sample the same 16 ticks of world time at any number
+    frames: int = 17  # frames drawn; they sample the same time at any number
+    duration: float = 16.0  # ticks of the world's own time; a longer clip shows more of a motion
     height: int = 32  # pixels
     width: int = 32  # pixels
     pair_fraction: float = 0.0  # share of clips with two objects (side by side, colliding, behind a bar)
@@ -59,11 +62,16 @@ class WorldConfig:
 
     def __post_init__(self):
         shares = {"pair_fraction": (0, 1), "pan_fraction": (0, 1)}
-        check_fields(self, frames=(1, 4096), height=(16, 4096), width=(16, 4096), **shares)
+        check_fields(self, frames=(1, 4096), duration=(1, 64), height=(16, 4096), width=(16, 4096), **shares)
         if self.pair_fraction + self.pan_fraction > 1:
             raise InputError(
                 f"pair_fraction={self.pair_fraction}, pan_fraction={self.pan_fraction}: shares must add up to 1 at most"
             )
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a clip, all frames."""
+        return self.frames * self.height * self.width
 
 
 def world_or_default(config: WorldConfig | None) -> WorldConfig:
@@ -143,7 +151,7 @@ class TrainConfig:
     """One stage of training: AdamW, or Muon and AdamW, with warm-up and a decay to zero."""
 
     steps: int  # optimiser steps
-    batch: int  # clips a step
+    batch: int  # clips a step; of another size, as many as hold about as many pixels
     lr: float  # peak learning rate of AdamW
     muon_lr: float = 0.0  # peak rate of Muon for the matrices inside the blocks; 0 leaves them to AdamW
     warmup: int = 200  # steps of linear warm-up
@@ -181,6 +189,8 @@ class Preset:
     orbit_weight: float = 3.0  # how often an object orbits, against 1 for any other motion: the hardest to learn
     caption_dropout: float = 0.1  # share of captions replaced by the empty one, for guidance
     known_frames: float = 0.0  # share of training clips of which some latent frames are given, to animate and extend
+    other_sizes: tuple[tuple[int, int, int], ...] = ()  # frames, height and width of other clips to train on
+    other_share: float = 0.0  # share of steps that train on them, on each size as often
     shift: float = 2.0  # how far diffusion times lean towards noise, in training and sampling: motion is decided there
     steps: int = 25  # sampling steps where a call names none
     cfg_scale: float = 3.0  # guidance where a call names none; 1 is none
@@ -195,11 +205,27 @@ class Preset:
             "vae_pairs": (0, 1),
             "known_frames": (0, 1),
         }
-        check_fields(self, **counts, **weights, shift=(0.01, 100), cfg_scale=(0, 100))
+        check_fields(self, **counts, **weights, shift=(0.01, 100), cfg_scale=(0, 100), other_share=(0, 1))
+        for frames, height, width in self.other_sizes:
+            self.vae.latent_shape(frames, height, width)
+        if self.other_share and not self.other_sizes:
+            raise InputError(f"other_share={self.other_share} of no other_sizes; give some, such as (33, 32, 32)")
         if self.dit.channels != self.vae.channels:
             raise InputError(f"channels={self.dit.channels} of the transformer must be the VAE's {self.vae.channels}")
         if self.dit.text_width != self.text.width:
             raise InputError(f"text_width={self.dit.text_width} must be the text encoder's width={self.text.width}")
+
+    @property
+    def worlds(self) -> list[WorldConfig]:
+        """The world that is trained on, at its own size and at each of the others."""
+        return [self.world, *(self.world_at(*size) for size in self.other_sizes)]
+
+    def world_at(self, frames: int, height: int, width: int) -> WorldConfig:
+        """The world filmed in another size at the same rate: twice the frames after the first last twice as long."""
+        world, sides = self.world, {"height": height, "width": width}
+        if min(frames, world.frames) == 1:  # a picture lasts no time
+            return replace(world, frames=frames, **sides)
+        return replace(world, frames=frames, duration=world.duration * (frames - 1) / (world.frames - 1), **sides)
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
@@ -214,9 +240,14 @@ TINY = Preset(
     vae=VAEConfig(),
     text=TextConfig(),
     dit=DiTConfig(),
-    vae_train=TrainConfig(steps=6000, batch=8, lr=8e-4, ema=0.998, decay=0.4),
-    dit_train=TrainConfig(steps=3000, batch=64, lr=1e-3, muon_lr=3e-3, ema=0.998, decay=0.4),
+    vae_train=TrainConfig(steps=8000, batch=8, lr=8e-4, muon_lr=3e-3, ema=0.998, decay=0.5),
+    dit_train=TrainConfig(steps=6000, batch=64, lr=1e-3, muon_lr=3e-3, ema=0.998, decay=0.4),
     clips=24_000,
+    weigh_objects=True,
+    vae_pairs=0.5,
+    known_frames=0.5,
+    other_sizes=((17, 24, 40), (17, 40, 24), (17, 48, 48), (33, 32, 32), (9, 32, 32)),
+    other_share=0.5,
     description="17x32x32, one object or two, for a laptop",
 )
 

@@ -7,7 +7,7 @@ import torch
 
 from sora_edu.config import WorldConfig
 from sora_edu.errors import InputError
-from sora_edu.world.paths import EXTENT, MARGIN, TICKS, pixels_per_unit, tick_times
+from sora_edu.world.paths import EXTENT, FARTHEST, MARGIN, TICKS, bounce, pixels_per_unit, tick_times
 from sora_edu.world.scenes import MOST_FRAMES, combinations, make_state, sample_state
 from sora_edu.world.state import State, cat_states, check_state
 from sora_edu.world.vocabulary import (
@@ -289,6 +289,81 @@ def test_a_unit_and_a_tick_do_not_depend_on_how_it_is_filmed():
     assert pixels_per_unit(32, 48) == 1 and pixels_per_unit(128, 64) == 2
     assert tick_times(17).tolist() == list(range(17)) and tick_times(1).tolist() == [0]
     assert torch.equal(tick_times(33)[::2], tick_times(17))
+    assert torch.equal(tick_times(33, 32.0), torch.arange(33.0)) and tick_times(9, 32.0)[-1] == 32
+
+
+# --- the world's own time --------------------------------------------------------------------------------------------
+
+
+LONG = WorldConfig(frames=321, duration=32.0)  # a tenth of a tick from frame to frame
+
+
+def lasting(motion: str, config: WorldConfig = LONG, n: int = 40) -> State:
+    return cat_states([make_state(config, motion=motion, size="small", seed=seed) for seed in range(n)])
+
+
+def test_twice_the_frames_are_twice_the_rate_or_twice_the_time():
+    plain, rate, time = (make_state(c, motion="orbits") for c in (WorldConfig(), WorldConfig(frames=33), LONG))
+    assert torch.allclose(rate.centre[:, :, ::2], plain.centre, atol=1e-4)
+    assert torch.allclose(time.centre[:, :, :161:10], plain.centre, atol=1e-4)  # the same, and then more of it
+
+
+def test_in_a_longer_clip_an_orbit_turns_as_fast_and_farther():
+    for config, turns in ((WorldConfig(frames=161), (0.65, 1.0)), (LONG, (1.3, 2.0))):
+        steps = lasting("orbits", config).centre[:, 0].diff(dim=1)
+        angle = torch.atan2(steps[..., 1], steps[..., 0]).diff(dim=1)
+        turned = ((angle + torch.pi) % (2 * torch.pi) - torch.pi).sum(1).abs() / (2 * torch.pi)
+        assert turned.min() > turns[0] - 0.02 and turned.max() < turns[1] + 0.02
+
+
+def test_in_a_longer_clip_a_ball_bounces_again_each_time_with_its_share():
+    state = lasting("bounces")
+    gap = 32 - MARGIN - (state.centre[:, 0, :, 1] + half_sizes(state)[:, 0])
+    assert gap.min() > -1e-3
+    falling = gap.diff(dim=1) < 0
+    impacts = [(falling[i, :-1] & ~falling[i, 1:]).nonzero()[:, 0] + 1 for i in range(len(gap))]
+    assert all(2 <= len(found) <= 4 for found in impacts)
+    tops = [gap[i, a:b].max() for i, found in enumerate(impacts) for a, b in [found[:2].tolist()]]
+    shares = [float((top / gap[i, 0]).sqrt()) for i, top in enumerate(tops)]  # speeds go as roots of heights
+    flights = [float(found[1] - found[0]) / 20 / float(found[0]) * 10 for found in impacts]  # half of it is e hit
+    assert all(0.79 < share < 0.96 for share in shares)
+    assert all(abs(share - flight) < 0.03 for share, flight in zip(shares, flights, strict=True))
+
+
+def test_a_ball_that_has_bounced_often_enough_lies_on_the_floor():
+    one = torch.ones(1, 1)
+    fallen = bounce(torch.linspace(0, 1000, 2000), 9 * one, 4 * one, 0.5 * one)
+    assert (fallen[0, -1000:] == 9).all() and fallen.max() <= 9 + 1e-4
+
+
+def test_what_moves_straight_keeps_its_speed_until_the_edge_would_be_reached():
+    for motion, axis in (("right", 0), ("down", 1)):
+        plain, longer = (lasting(motion, config) for config in (WorldConfig(frames=161), LONG))
+        speed = {}
+        for name, state in (("plain", plain), ("longer", longer)):
+            way = (state.centre[:, 0, -1] - state.centre[:, 0, 0])[:, axis]
+            speed[name] = way / (16 if name == "plain" else 32)
+        room = 32 - 2 * half_sizes(plain)[:, 0, 0] - 2 * MARGIN
+        expected = torch.minimum(speed["plain"], room.clamp(max=FARTHEST) / 32)
+        assert torch.allclose(speed["longer"], expected, atol=1e-4)
+
+
+def test_a_shorter_clip_shows_the_whole_motion_faster():
+    for motion in MOTIONS:
+        short, plain = (lasting(motion, WorldConfig(duration=d), n=8) for d in (8.0, 16.0))
+        assert torch.allclose(short.centre, plain.centre, atol=1e-4) and torch.equal(short.radius, plain.radius)
+
+
+@pytest.mark.parametrize("duration", [4.0, 24.0, 32.0, 64.0])
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 40)])
+def test_nothing_leaves_the_canvas_however_long_a_clip_lasts(duration, height, width):
+    config = WorldConfig(frames=65, height=height, width=width, duration=duration, pair_fraction=0.4, pan_fraction=0.3)
+    state = sample_state(400, config, orbit_weight=3.0, generator=torch.Generator().manual_seed(1))
+    unit = pixels_per_unit(height, width)
+    there = (state.shape >= 0)[:, :, None, None]
+    low, high = (state.centre + sign * half_sizes(state)[..., None] for sign in (-1, 1))
+    edge = torch.tensor([width / unit, height / unit])
+    assert ((low > MARGIN - 1e-3) | ~there).all() and ((high < edge - MARGIN + 1e-3) | ~there).all()
 
 
 @pytest.mark.parametrize("name", ["shape", "colour", "size", "motion", "background"])

@@ -51,6 +51,39 @@ def one_clip(**names):
 # --- calibration -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "size",
+    [(33, 32, 32, 32.0), (9, 32, 32, 8.0), (17, 24, 40, 16.0), (17, 40, 24, 16.0), (17, 48, 48, 16.0)],
+    ids=lambda size: "x".join(map(str, size[:3])),
+)
+@pytest.mark.parametrize(("scene", "bar"), [("single", 0.99), ("pair", 0.96), ("collides", 0.96)])
+def test_clips_of_other_sizes_and_lengths_are_read_right(size, scene, bar):
+    frames, height, width, duration = size
+    config = WorldConfig(frames=frames, height=height, width=width, duration=duration)
+    state, video = drawn(192, seed=3, config=config, scene=scene)
+    right, error = shares(state, track(softened(video, sigma=0.3, noise=0.01), duration=duration))
+    assert min(right.values()) >= bar and error < 0.2, right
+
+
+def test_a_pan_is_read_in_units_a_tick_of_the_clips_own_time():
+    config = WorldConfig(frames=33, duration=32.0, pan_fraction=1.0)
+    state, video = drawn(24, config=config, scene="single")
+    assert (track(video, duration=32.0).pan - state.pan).abs().max() < 0.02
+    assert (track(video).pan - 2 * state.pan).abs().max() < 0.04  # who thinks it is half as long sees twice the speed
+
+
+def test_a_velocity_error_is_in_units_a_tick_of_the_clips_own_time():
+    _, video = drawn(8, config=WorldConfig(frames=33, duration=32.0), scene="single")
+    read = track(softened(video), duration=32.0)
+    assert torch.allclose(velocity_error(read, duration=32.0) * 2, velocity_error(read, duration=16.0))
+
+
+@pytest.mark.parametrize("duration", [0, 65, "16", None, float("nan")])
+def test_a_clip_that_lasts_no_time_that_a_world_can_have_is_refused(duration, as_a_user):
+    with pytest.raises(InputError, match="duration=.* must be a number from 1 to 64"):
+        track(torch.zeros(1, 3, 17, 32, 32), duration=duration)
+
+
 @pytest.mark.parametrize(("soft", "bar"), [(False, 0.99), (True, 0.97)])
 def test_single_objects_are_read_right(soft, bar):
     state, video = drawn(1024)

@@ -78,7 +78,7 @@ def draw_ground(state: State, config: WorldConfig) -> Float[Tensor, "b 3 _ 1 _"]
     if len(panning) == 0:
         return ground
     x = (torch.arange(config.width, device=device) + 0.5) / pixels_per_unit(config.height, config.width)
-    moved = state.pan[panning, None] * tick_times(frames, device=device)  # n f, units
+    moved = state.pan[panning, None] * tick_times(frames, config.duration, device=device)  # n f, units
     phase = 2 * math.pi * (x + moved[:, :, None, None]) / STRIPE_PERIOD  # n f 1 w
     ground = ground.expand(-1, -1, frames, 1, config.width).clone()
     ground[panning] += STRIPE_DEPTH * (1 + phase.sin()[:, None])

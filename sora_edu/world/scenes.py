@@ -4,6 +4,7 @@ Which objects may meet, and which combinations of shape, colour and motion train
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,7 +13,7 @@ from torch import Tensor
 from sora_edu.config import WorldConfig, world_or_default
 from sora_edu.errors import InputError, shown
 from sora_edu.shapes import is_whole
-from sora_edu.world.paths import collide, move_alone, pass_behind, pixels_per_unit, tick_times
+from sora_edu.world.paths import TICKS, collide, move_alone, pass_behind, pixels_per_unit, tick_times
 from sora_edu.world.state import State
 from sora_edu.world.vocabulary import (
     BACKGROUNDS,
@@ -72,20 +73,20 @@ def sample_state(
         raise InputError(f"orbit_weight={orbit_weight} is no weight; use 0 or more, and 1 for all motions alike")
     draw = _Draws(combinations(split), orbit_weight, generator)
     scenes, pans = _scenes(draw.rand(n), config, scene)
-    pan = draw.pan(n) * pans
+    pan = draw.pan(n) * pans * min(1.0, TICKS / config.duration)  # so that it comes no farther in a longer clip
     clips = _empty(scenes, draw.background(n), pan, config.frames)
-    canvas = _canvas(config)
+    film = _Film.of(config, draw.device)
     u = draw.rand(n, 2, 7)
 
     single = scenes == SCENES.index("single")
-    _put_singles(clips, _rows(single & ~pans), MOTIONS, canvas, draw, u)
-    _put_singles(clips, _rows(single & pans), PAN_MOTIONS, canvas, draw, u)
-    _put_pairs(clips, _rows(scenes == SCENES.index("pair")), canvas, draw, u)
+    _put_singles(clips, _rows(single & ~pans), MOTIONS, film, draw, u)
+    _put_singles(clips, _rows(single & pans), PAN_MOTIONS, film, draw, u)
+    _put_pairs(clips, _rows(scenes == SCENES.index("pair")), film, draw, u)
     collides = scenes == SCENES.index("collides")
     leftwards = u[:, 0, 4] < 0.5  # both objects of a collision move that way in turn
-    _put_collisions(clips, _rows(collides & leftwards), "left", canvas, draw, u)
-    _put_collisions(clips, _rows(collides & ~leftwards), "right", canvas, draw, u)
-    _put_behind(clips, _rows(scenes == SCENES.index("behind")), canvas, draw, u)
+    _put_collisions(clips, _rows(collides & leftwards), "left", film, draw, u)
+    _put_collisions(clips, _rows(collides & ~leftwards), "right", film, draw, u)
+    _put_behind(clips, _rows(scenes == SCENES.index("behind")), film, draw, u)
     return clips
 
 
@@ -145,10 +146,25 @@ def _scenes(
     return scenes, pans
 
 
-def _canvas(config: WorldConfig) -> tuple[float, float]:
-    """Width and height in units."""
-    unit = pixels_per_unit(config.height, config.width)
-    return config.width / unit, config.height / unit
+@dataclass(frozen=True)
+class _Film:
+    """What is filmed of the world: a canvas, in units, and a stretch of time, in ticks."""
+
+    width: float
+    height: float
+    duration: float
+    ticks: Float[Tensor, "f"]  # of the frames
+
+    @classmethod
+    def of(cls, config: WorldConfig, device: torch.device) -> "_Film":
+        unit = pixels_per_unit(config.height, config.width)
+        ticks = tick_times(config.frames, config.duration, device=device)
+        return cls(config.width / unit, config.height / unit, config.duration, ticks)
+
+    def region(self, like: Tensor, *, part: int = 0, parts: int = 1) -> Float[Tensor, "b 4"]:
+        """The canvas, or one of its parts from left to right, as x0, y0, x1, y1: a row for each of ``like``."""
+        edges = [part * self.width / parts, 0.0, (part + 1) * self.width / parts, self.height]
+        return torch.tensor(edges, device=like.device).expand(len(like), 4)
 
 
 def _empty(scene: Int[Tensor, "b"], background: Int[Tensor, "b"], pan: Float[Tensor, "b"], frames: int) -> State:
@@ -176,37 +192,29 @@ def _put(clips: State, rows: Int[Tensor, "n"], k: int, **attributes: Tensor) -> 
         getattr(clips, name)[rows, k] = value
 
 
-def _region(canvas: tuple[float, float], like: Tensor) -> Float[Tensor, "b 4"]:
-    """The whole canvas as x0, y0, x1, y1, a row for each of ``like``."""
-    return torch.tensor([0.0, 0.0, *canvas], device=like.device).expand(len(like), 4)
-
-
-def _ticks(clips: State) -> Float[Tensor, "f"]:
-    return tick_times(clips.radius.shape[2], device=clips.radius.device)
-
-
-def _put_singles(clips: State, rows: Tensor, motions: tuple[str, ...], canvas, draw: _Draws, u: Tensor) -> None:
+def _put_singles(clips: State, rows: Tensor, motions: tuple[str, ...], film: _Film, draw: _Draws, u: Tensor) -> None:
     shape, colour, motion = draw.objects(motions, len(rows))
     size = (draw.rand(len(rows)) * len(SIZES)).long()
-    centre, radius = move_alone(shape, motion, size, _region(canvas, rows), clips.pan[rows], _ticks(clips), u[rows, 0])
+    centre, radius = move_alone(
+        shape, motion, size, film.region(rows), clips.pan[rows], film.ticks, u[rows, 0], film.duration
+    )
     _put(clips, rows, 0, shape=shape, colour=colour, size=size, motion=motion, centre=centre, radius=radius)
 
 
-def _put_pairs(clips: State, rows: Tensor, canvas, draw: _Draws, u: Tensor) -> None:
+def _put_pairs(clips: State, rows: Tensor, film: _Film, draw: _Draws, u: Tensor) -> None:
     """Two objects, each in a half of its own."""
-    w, h = canvas
     for k, (shape, colour, motion) in enumerate(draw.two_colours(PAIR_MOTIONS, len(rows))):
         size = torch.where(motion == MOTIONS.index("grows"), 0, (draw.rand(len(rows)) * 2).long())
-        half = torch.tensor([k * w / 2, 0.0, (k + 1) * w / 2, h], device=rows.device).expand(len(rows), 4)
-        centre, radius = move_alone(shape, motion, size, half, clips.pan[rows], _ticks(clips), u[rows, k])
+        half = film.region(rows, part=k, parts=2)
+        centre, radius = move_alone(shape, motion, size, half, clips.pan[rows], film.ticks, u[rows, k], film.duration)
         _put(clips, rows, k, shape=shape, colour=colour, size=size, motion=motion, centre=centre, radius=radius)
 
 
-def _put_collisions(clips: State, rows: Tensor, direction: str, canvas, draw: _Draws, u: Tensor) -> None:
+def _put_collisions(clips: State, rows: Tensor, direction: str, film: _Film, draw: _Draws, u: Tensor) -> None:
     """Two small objects; the first moves, the second waits for it."""
     pair = draw.two_colours((direction,), len(rows))
     shapes = torch.stack([shape for shape, _, _ in pair], 1)
-    centre, radius = collide(shapes, u[rows, 0], _region(canvas, rows), _ticks(clips))
+    centre, radius = collide(shapes, u[rows, 0], film.region(rows), film.ticks, film.duration)
     for k, (shape, colour, motion) in enumerate(pair):
         small = torch.full_like(shape, SIZES.index("small"))
         still = torch.full_like(shape, MOTIONS.index("still"))
@@ -215,10 +223,10 @@ def _put_collisions(clips: State, rows: Tensor, direction: str, canvas, draw: _D
         _put(clips, rows, k, centre=centre[:, k], radius=radius[:, k])
 
 
-def _put_behind(clips: State, rows: Tensor, canvas, draw: _Draws, u: Tensor) -> None:
+def _put_behind(clips: State, rows: Tensor, film: _Film, draw: _Draws, u: Tensor) -> None:
     """One small object that passes behind a bar."""
     shape, colour, motion = draw.objects(("left", "right"), len(rows))
-    centre, radius, bar = pass_behind(shape, motion, u[rows, 0], _region(canvas, rows), _ticks(clips))
+    centre, radius, bar = pass_behind(shape, motion, u[rows, 0], film.region(rows), film.ticks, film.duration)
     small = torch.full_like(shape, SIZES.index("small"))
     _put(clips, rows, 0, shape=shape, colour=colour, size=small, motion=motion, centre=centre, radius=radius)
     clips.bar[rows] = bar
@@ -247,7 +255,8 @@ def make_state(
 
     clip = _empty(torch.tensor([SCENES.index("single")]), ground, torch.zeros(1), config.frames)
     u = torch.rand(1, 7, generator=torch.Generator().manual_seed(seed))
-    region = _region(_canvas(config), u)
-    centre, radius = move_alone(thing["shape"], thing["motion"], thing["size"], region, clip.pan, _ticks(clip), u)
+    film = _Film.of(config, u.device)
+    kind = (thing["shape"], thing["motion"], thing["size"])
+    centre, radius = move_alone(*kind, film.region(u), clip.pan, film.ticks, u, film.duration)
     _put(clip, torch.tensor([0]), 0, **thing, centre=centre, radius=radius)
     return clip

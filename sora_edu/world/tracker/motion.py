@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sora_edu.checked import checked
+from sora_edu.world.paths import TICKS, bounce
 from sora_edu.world.vocabulary import MOTIONS
 
 NOTHING, UNCLEAR = -1, -2  # what an index says where it names nothing
@@ -28,20 +29,26 @@ def _columns(*columns: tuple) -> Float[Tensor, "n p"]:
     return torch.stack([torch.cat(column) for column in columns], -1)
 
 
-def laws(frames: int) -> dict[str, Float[Tensor, "m n p"]]:
+def laws(frames: int, duration: float = TICKS) -> dict[str, Float[Tensor, "m n p"]]:
     """The design matrices of each law, x coordinates above y: m tries of what is not linear, p coefficients.
 
-    Time runs from 0 to 1 over the clip. The first two coefficients are the place, the others the law's own.
+    Time runs from 0 to 1 over the clip. The first two coefficients are the place, the others the law's own. In a clip
+    that lasts longer than 16 ticks an orbit turns farther and a ball bounces more than once.
     """
+    longer = max(duration / TICKS, 1.0)
     t = torch.linspace(0, 1, frames, dtype=torch.float64)
     one = torch.ones_like(t)
     zero = torch.zeros_like(t)
     place = ((one, zero), (zero, one))
 
-    def bounce(hit):  # g t^2 / 2 down to the impact, then a rise at e times the speed: linear in g and e g
+    def bounce_once(hit):  # g t^2 / 2 down to the impact, then a rise at e times the speed: linear in g and e g
         after = (t - hit).clamp(min=0)
         fall = torch.where(t < hit, t**2, hit**2 + after**2) / 2
         return _columns(*place, (zero, fall), (zero, -hit * after))
+
+    def bounce_often(hit, rebound):  # every impact leaves the same share: linear in g alone
+        hit, rebound = t.new_tensor([[[hit]], [[rebound]]])  # 1 1
+        return _columns(*place, (zero, bounce(t, hit**2 / 2, hit, rebound)[0]))
 
     def orbit(turns):
         cos = (2 * math.pi * turns * t).cos()
@@ -49,13 +56,18 @@ def laws(frames: int) -> dict[str, Float[Tensor, "m n p"]]:
         return _columns(*place, (cos, sin), (-sin, cos))
 
     bends = torch.linspace(0.3, 0.7, 21).tolist()
-    turns = torch.linspace(0.45, 1.25, 33).tolist()
+    turns = (torch.linspace(0.45, 1.25, 1 + round(32 * longer)) * longer).tolist()
+    hits = (torch.linspace(0.3, 0.7, 41) / longer).tolist()
+    if longer == 1:
+        bounces = [bounce_once(hit) for hit in hits]
+    else:
+        bounces = [bounce_often(hit, share) for hit in hits for share in torch.linspace(0.7, 1.05, 15).tolist()]
     return {
         "still": _columns(*place)[None],
         "sideways": _columns(*place, (t, zero))[None],
         "upright": _columns(*place, (zero, t))[None],
         "falls": _columns(*place, (zero, t**2 / 2))[None],
-        "bounces": torch.stack([bounce(hit) for hit in torch.linspace(0.3, 0.7, 41).tolist()]),
+        "bounces": torch.stack(bounces),
         "orbits": torch.stack([orbit(sign * turn) for turn in turns for sign in (1, -1)]),
         # Not motions of one object alone, and not to be read as such: it stops, starts or turns round (UNCLEAR).
         "bent sideways": torch.stack(
@@ -96,7 +108,10 @@ def growth(radius: Float[Tensor, "b f"], visible: Bool[Tensor, "b f"]) -> tuple[
 
 @checked
 def fit_motion(
-    centre: Float[Tensor, "b f 2"], radius: Float[Tensor, "b f"], visible: Bool[Tensor, "b f"]
+    centre: Float[Tensor, "b f 2"],
+    radius: Float[Tensor, "b f"],
+    visible: Bool[Tensor, "b f"],
+    duration: float = TICKS,
 ) -> tuple[Int[Tensor, "b"], Float[Tensor, "b f 2"], Float[Tensor, "b"]]:
     """Read the motion of each path (units, in the world's frame), with the path of its law and the RMS distance to it.
 
@@ -110,7 +125,7 @@ def fit_motion(
     count = weight.sum(1).clamp(min=1)
     score, error, path, motion = [], [], [], []  # of each law
     drift = torch.zeros(b, device=centre.device)
-    for name, design in laws(f).items():
+    for name, design in laws(f, duration).items():
         own, fitted, squares = least_squares(design.to(centre.device), target, weight)
         fitted = fitted.view(b, 2, f).transpose(1, 2)
         travel = (fitted.amax(1) - fitted.amin(1)).amax(1)
@@ -153,8 +168,10 @@ def _meaning(name: str, own: Float[Tensor, "b p"], travel: Float[Tensor, "b"]) -
     elif name == "falls":
         allowed &= own[:, 2] > 0
     elif name == "bounces":  # a rebound keeps some of the speed, and makes none
-        rebound = own[:, 3] / own[:, 2].clamp(min=1e-6)
-        allowed &= (own[:, 2] > 0) & (rebound > 0.4) & (rebound < 1.3)
+        allowed &= own[:, 2] > 0
+        if own.shape[1] > 3:  # one impact: its rebound was fitted
+            rebound = own[:, 3] / own[:, 2].clamp(min=1e-6)
+            allowed &= (rebound > 0.4) & (rebound < 1.3)
     elif name.startswith("bent"):
         before = own[:, 2]
         after = own[:, 3] * before.sign()

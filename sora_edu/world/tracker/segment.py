@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sora_edu.checked import checked
 from sora_edu.errors import InputError, shown
-from sora_edu.world.paths import pixels_per_unit, tick_times
+from sora_edu.world.paths import TICKS, pixels_per_unit, tick_times
 from sora_edu.world.render import BACKGROUND_RGB, BAR_RGB, COLOUR_RGB, STRIPE_DEPTH, STRIPE_PERIOD
 from sora_edu.world.tracker.motion import NOTHING, UNCLEAR
 from sora_edu.world.vocabulary import BACKGROUNDS, COLOURS
@@ -34,7 +34,7 @@ class Segments:
 
 
 @checked
-def segment(video: Float[Tensor, "b 3 f h w"], objects: int) -> Segments:
+def segment(video: Float[Tensor, "b 3 f h w"], objects: int, duration: float = TICKS) -> Segments:
     """Take away the ground, the bar and the stripes, and tell the objects apart by their colours.
 
     Raises InputError for other counts of objects than 1 and 2.
@@ -47,7 +47,7 @@ def segment(video: Float[Tensor, "b 3 f h w"], objects: int) -> Segments:
     difference = (video - ground[:, :, None, None, None]) * free
     solid = difference.norm(dim=1) > 0.5
     near = F.max_pool2d(solid.float(), 5, 1, 2) > 0
-    pan, stripes = read_pan(difference, ~near & free[:, 0], pixels_per_unit(*video.shape[3:]))
+    pan, stripes = read_pan(difference, ~near & free[:, 0], pixels_per_unit(*video.shape[3:]), duration)
     difference = difference - stripes[:, None, :, None] * free
     palette = torch.tensor([BACKGROUND_RGB[name] for name in BACKGROUNDS], device=video.device) * 2 - 1
     base = ground - STRIPE_DEPTH * (stripes != 0).any(2).any(1)[:, None]  # stripes only ever brighten
@@ -78,7 +78,7 @@ def read_bar(video: Float[Tensor, "b 3 f h w"]) -> Bool[Tensor, "b w"]:
 
 @checked
 def read_pan(
-    difference: Float[Tensor, "b 3 f h w"], clear: Bool[Tensor, "b f h w"], unit: float
+    difference: Float[Tensor, "b 3 f h w"], clear: Bool[Tensor, "b f h w"], unit: float, duration: float = TICKS
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b f w"]]:
     """The camera's speed in units a tick, and the stripes that show it, from the ground in sight (``clear``).
 
@@ -88,7 +88,7 @@ def read_pan(
     _, _, f, _, w = difference.shape
     k = 2 * math.pi / STRIPE_PERIOD
     x = (torch.arange(w, device=difference.device) + 0.5) / unit
-    ticks = tick_times(f, device=difference.device)
+    ticks = tick_times(f, duration, device=difference.device)
     wave = torch.stack((torch.ones_like(x), (k * x).sin(), (k * x).cos()), -1)  # w 3
     count = clear.float().sum(2)  # b f w
     total = (difference.mean(1) * clear).sum(2)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sora_edu.checked import checked
+from sora_edu.config import check_value
 from sora_edu.errors import InputError, shown
 from sora_edu.shapes import is_whole
 from sora_edu.world.paths import TICKS, pixels_per_unit, tick_times
@@ -55,28 +56,30 @@ class Track:
 
 
 @checked
-def track(video: Float[Tensor, "b 3 f h w"], *, objects: int = 2) -> Track:
+def track(video: Float[Tensor, "b 3 f h w"], *, objects: int = 2, duration: float = TICKS) -> Track:
     """Read every clip of ``b 3 f h w`` in [-1, 1]; look for ``objects`` (1 or 2) of different colours in each.
 
-    The clip is taken to last 16 ticks and the shorter side to measure 32 units, as in ``world``. An object that is
-    not there reads NOTHING in every attribute. With fewer than 5 frames (an image has one) the motion of what is
-    there reads UNCLEAR. Raises InputError for another rank, type or range, for NaN, and for other counts of objects.
+    The clip is taken to last ``duration`` ticks and the shorter side to measure 32 units, as in ``world``. An object
+    that is not there reads NOTHING in every attribute. With fewer than 5 frames (an image has one) the motion of what
+    is there reads UNCLEAR. Raises InputError for another rank, type or range, for NaN, and for other counts of objects
+    and other durations than those of a WorldConfig.
     """
     _check(video, objects)
+    check_value("duration", duration, float, (1, 64))
     with torch.no_grad():
-        parts = [_track(clips.float().clamp(-1, 1), objects) for clips in video.split(BATCH)]
+        parts = [_track(clips.float().clamp(-1, 1), objects, duration) for clips in video.split(BATCH)]
     return Track(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Track)})
 
 
 @checked
-def velocity_error(tracked: Track) -> Float[Tensor, "b"]:
+def velocity_error(tracked: Track, duration: float = TICKS) -> Float[Tensor, "b"]:
     """RMS difference, in units a tick, between the velocity of the centres and that of the law they follow.
 
     Velocities are differences of neighbouring frames in which the object is visible; the law is that of the motion
     read (facts.md: physics). NaN where no motion was read.
     """
     frames = tracked.centre.shape[2]
-    step = (tracked.centre - tracked.path).diff(dim=2) * (frames - 1) / TICKS  # b k f-1 2
+    step = (tracked.centre - tracked.path).diff(dim=2) * (frames - 1) / duration  # b k f-1 2
     return step.square().sum(-1).flatten(1).nanmean(1).sqrt()
 
 
@@ -126,18 +129,18 @@ def _locate(alpha: Float[Tensor, "n f h w"], columns: Bool[Tensor, "n w"]) -> tu
     return shape, misfit, torch.where(visible[..., None], centre, torch.nan), area, radius, visible
 
 
-def _track(video: Float[Tensor, "b 3 f h w"], objects: int) -> Track:
+def _track(video: Float[Tensor, "b 3 f h w"], objects: int, duration: float) -> Track:
     b, _, f, h, w = video.shape
     unit = pixels_per_unit(h, w)
-    seen = segment(video, objects)
+    seen = segment(video, objects, duration)
     columns = seen.columns.repeat_interleave(objects, 0)  # n = b k
     shape, misfit, centre, area, radius, visible = _locate(seen.alpha.flatten(0, 1), columns)
     centre, area, radius = centre / unit, area / unit**2, radius / unit
 
-    ticks = tick_times(f, device=video.device)
+    ticks = tick_times(f, duration, device=video.device)
     moved = seen.pan.repeat_interleave(objects)[:, None] * ticks
     camera = torch.stack((moved, torch.zeros_like(moved)), -1)
-    motion, path, path_error = fit_motion(centre + camera, radius, visible)
+    motion, path, path_error = fit_motion(centre + camera, radius, visible, duration)
     motion = torch.where(_lasts(visible, columns.any(1)), motion, UNCLEAR)
     size = torch.where(shape >= 0, read_size(growth(radius, visible)[0]), UNCLEAR)
 

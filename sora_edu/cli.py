@@ -90,6 +90,7 @@ def print_path(path: Path) -> None:
 
 
 MEANS = {"velocity_error": "units a tick", "centroid_error": "units", "psnr": "dB"}  # the other intervals are of shares
+MEANS |= {"first_frame_error": "of 2", "seam_ratio": "times"}
 
 
 def as_table(results: dict) -> str:
@@ -127,14 +128,17 @@ def quotes_note(prompts: tuple[str, ...]) -> str | None:
     return f'{note}: "{whole}"' if len(whole) <= 80 and '"' not in whole else note
 
 
-def untrained_note(world, frames: int | None, size: tuple[int, int] | None) -> str | None:
-    """A note where clips of another size are asked for than ``world``, the one that the checkpoint was trained on."""
-    trained = (world.frames, world.height, world.width)
-    asked = (frames or world.frames, *(size or trained[1:]))
-    if asked in (trained, (1, *trained[1:])):  # single frames are trained on, too
+def untrained_note(preset, frames: int | None, size: tuple[int, int] | None) -> str | None:
+    """A note where clips of another size are asked for than those that the checkpoint of ``preset`` was trained on."""
+    world = preset.world
+    own = (world.frames, world.height, world.width)
+    trained = [own, *preset.other_sizes]
+    asked = (frames or own[0], *(size or own[1:]))
+    if asked in (*trained, (1, *own[1:])):  # single frames are trained on, too
         return None
-    names = ["x".join(map(str, shape)) for shape in (trained, asked)]
-    return f"this checkpoint was trained at {names[0]}, frames x height x width; clips of {names[1]} may be unreadable"
+    *names, odd = ["x".join(map(str, shape)) for shape in (*trained, asked)]
+    listed = ", ".join(names)
+    return f"this checkpoint was trained at {listed}, frames x height x width; clips of {odd} may be unreadable"
 
 
 @app.command
@@ -174,7 +178,7 @@ def sample(
     from sora_edu.pipeline import Pipeline
 
     pipe = Pipeline.load(checkpoint)
-    tell(untrained_note(pipe.preset.world, frames, height_width))
+    tell(untrained_note(pipe.preset, frames, height_width))
     videos = pipe(list(prompts), frames=frames, size=height_width, steps=steps, cfg_scale=cfg_scale, seed=seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     for video, path in zip(videos, paths, strict=True):
@@ -269,6 +273,9 @@ def evaluate(
     json: Path | None = None,
     steps: int | None = None,
     cfg_scale: float | None = None,
+    frames: int | None = None,
+    size: str | None = None,
+    given: Literal["nothing", "first"] = "nothing",
     seed: int = 0,
 ) -> None:
     """Measure how often clips show what the prompt says, with 95 % intervals, and how well they move.
@@ -282,14 +289,19 @@ def evaluate(
         json: File for the figures; without it they are only printed.
         steps: Sampling steps; the checkpoint's own unless given.
         cfg_scale: Guidance; the checkpoint's own unless given.
+        frames: Number of frames, 1 + a multiple of 4; the checkpoint's own unless given.
+        size: HEIGHTxWIDTH in pixels; the checkpoint's own unless given.
+        given: What each clip begins with: nothing, or the first frame of its prompt's rendering.
         seed: Chooses the prompts and the noise.
     """
     check_seed(seed)
+    height_width = None if size is None else parse_size(size)
     from sora_edu.checkpoint import write_atomically
     from sora_edu.evaluate import evaluate_checkpoint
 
     check_json(json)
-    results = evaluate_checkpoint(checkpoint, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed)
+    filmed = {"frames": frames, "size": height_width, "given": given}
+    results = evaluate_checkpoint(checkpoint, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed, **filmed)
     print(as_table(results))
     if json is not None:
         write_atomically(json, (dumps(results, indent=2) + "\n").encode())

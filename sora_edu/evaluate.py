@@ -16,10 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sora_edu.checked import checked
+from sora_edu.compute import autocast
 from sora_edu.config import WorldConfig, check_value
+from sora_edu.diffusion.editing import sampler_from
 from sora_edu.errors import InputError, shown
 from sora_edu.model.vae import psnr
-from sora_edu.pipeline import Pipeline
+from sora_edu.pipeline import BATCH, Pipeline
 from sora_edu.shapes import is_whole
 from sora_edu.world.captions import Parsed, described, write
 from sora_edu.world.render import render
@@ -29,6 +31,7 @@ from sora_edu.world.tracker.track import Track, track, velocity_error
 from sora_edu.world.vocabulary import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES
 
 SPLITS = ("seen", "heldout", "pairs")
+GIVEN = ("nothing", "first")  # frames that a clip begins with
 MOST_PROMPTS = 10_000  # all clips are held in memory together: 2 GB of them, and their prompts' renderings as much
 NAMES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "motion": MOTIONS}
 
@@ -57,6 +60,30 @@ def mean_interval(values: Float[Tensor, "n"]) -> dict:
     return {"value": mean, "low": mean - half, "high": mean + half, "n": len(values)}
 
 
+@checked
+def median_interval(values: Float[Tensor, "n"]) -> dict:
+    """Median of the values that are finite, with its 95 % interval from their order alone (binomial)."""
+    values = values[values.isfinite()].double().sort().values
+    n = len(values)
+    if n == 0:
+        return {"value": None, "low": None, "high": None, "n": 0}
+    reach = 0.98 * math.sqrt(n)  # 1.96 standard deviations of how many values lie below the median
+    low, high = max(0, math.floor((n - 1) / 2 - reach)), min(n - 1, math.ceil((n - 1) / 2 + reach))
+    return {"value": float(values.quantile(0.5)), "low": float(values[low]), "high": float(values[high]), "n": n}
+
+
+@checked
+def seam_ratio(video: Float[Tensor, "b 3 f h w"], known: int = 1) -> Float[Tensor, "b"]:
+    """The change from the last of the ``known`` frames to the next, over the median change between all later ones.
+
+    Changes are RMS over pixels; 1 is a clip that goes on as it began. Raises InputError unless two frames follow.
+    """
+    if not is_whole(known, 1, video.shape[2] - 2):
+        raise InputError(f"known={shown(known)} of {video.shape[2]} frames leaves no two to compare; give fewer")
+    change = video.diff(dim=2).square().mean((1, 3, 4)).sqrt()  # b f-1
+    return change[:, known - 1] / change[:, known:].median(1).values.clamp(min=1e-3)
+
+
 def rounded(value: object, digits: int = 4) -> object:
     """A record with its floats rounded to so many digits after the point, in any depth, so that its file is short."""
     if isinstance(value, dict):
@@ -73,6 +100,12 @@ def check_request(split: str, n: int) -> None:
     if not is_whole(n, 1, MOST_PROMPTS):
         most = f"from 1 to {MOST_PROMPTS:,}, such as 512 for intervals of a few points"
         raise InputError(f"n={shown(n)} prompts cannot be evaluated; ask for a whole number {most}")
+
+
+def check_given(given: str) -> None:
+    """Refuse an unknown choice of frames to begin with: InputError."""
+    if given not in GIVEN:
+        raise InputError(f"given={shown(given)} is unknown; use one of {', '.join(GIVEN)}")
 
 
 def prompts_of(split: str, n: int, world: WorldConfig, *, seed: int) -> tuple[State, list[Parsed], list[str]]:
@@ -130,6 +163,25 @@ def shares_right(said: list[Parsed], tracked: Track) -> dict[str, dict]:
     return {name: wilson(sum(hits), len(hits)) for name, hits in values.items()}
 
 
+@torch.no_grad()
+@checked
+def animated(
+    pipeline: Pipeline, prompts: list[str], first: Float[Tensor, "n 3 1 h w"], *, frames: int, seed: int, **options
+) -> Float[Tensor, "n 3 f h w"]:
+    """A clip of each prompt that begins with the picture beside it; options are the pipeline's."""
+    clips = []
+    for start in range(0, len(prompts), BATCH):
+        pictures = first[start : start + BATCH].to(pipeline.device)
+        with autocast(pipeline.device):
+            picture = pipeline.vae.encode(pictures).float()
+        x_0 = picture.expand(-1, -1, 1 + (frames - 1) // pipeline.preset.vae.ft, -1, -1)
+        known = (torch.arange(x_0.shape[2], device=x_0.device) == 0).expand(len(x_0), -1)
+        sampler = sampler_from(x_0, known)
+        chosen, own = prompts[start : start + BATCH], (seed + start) % 2**32  # so that no two begin from one noise
+        clips.append(pipeline(chosen, frames=frames, seed=own, sampler=sampler, **options))
+    return torch.cat(clips)
+
+
 def evaluate_pipeline(
     pipeline: Pipeline,
     *,
@@ -139,30 +191,49 @@ def evaluate_pipeline(
     cfg_scale: float | None = None,
     seed: int = 0,
     floors: bool = True,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    given: str = "nothing",
 ) -> dict:
     """Draw n clips of a split's prompts and read them back: shares of attributes right, velocity error, seconds.
 
     Velocity error is the RMS distance of a centre's velocity from the law of its motion, in units a tick, beside
     the same for rendered clips (the tracker's floor) and for their reconstructions (the VAE's floor). What the
     tracker gets right of those two, and its centroid error in units, are under "rendered" and "reconstructed".
-    steps and cfg_scale are the preset's unless given.
+    steps, cfg_scale, frames and size are the preset's unless given. InputError for frames or a size that do not fit.
+
+    given: "first" lets each clip begin with the first frame of its prompt's rendering. Then there are besides the RMS
+    error of that frame, and the seam: how much more changes at once after it than later on, in the median, beside the
+    same for rendered clips.
     """
+    check_given(given)
+    own = pipeline.preset.world
+    frames, size = frames or own.frames, size or (own.height, own.width)
+    pipeline.latent_shape(frames, size)  # or an InputError
+    world = pipeline.preset.world_at(frames, *size)
     steps = pipeline.preset.steps if steps is None else steps
     cfg_scale = pipeline.preset.cfg_scale if cfg_scale is None else cfg_scale
-    state, said, prompts = prompts_of(split, n, pipeline.preset.world, seed=seed)
+    state, said, prompts = prompts_of(split, n, world, seed=seed)
     started = time.perf_counter()
-    frames = pipeline.preset.world.frames
-    clips = pipeline(prompts, frames=frames, steps=steps, cfg_scale=cfg_scale, seed=seed)
+    options = {"frames": frames, "size": size, "steps": steps, "cfg_scale": cfg_scale, "seed": seed}
+    real = render(state, world) if floors or given == "first" else None
+    clips = animated(pipeline, prompts, real[:, :, :1], **options) if given == "first" else pipeline(prompts, **options)
     seconds = (time.perf_counter() - started) / n
-    tracked = track(clips)
+    tracked = track(clips, duration=world.duration)
     result = {"split": split, "n": n, "steps": steps, "cfg_scale": cfg_scale, "seed": seed}
-    result |= shares_right(said, tracked) | {"velocity_error": mean_interval(velocity_error(tracked))}
+    if world != own:
+        result |= {"frames": frames, "pixels": "x".join(map(str, size))}
+    errors = velocity_error(tracked, duration=world.duration)
+    result |= shares_right(said, tracked) | {"velocity_error": mean_interval(errors)}
+    if given == "first":
+        result["given"] = given
+        result["first_frame_error"] = mean_interval((clips - real)[:, :, 0].square().mean((1, 2, 3)).sqrt())
+        result["seam_ratio"] = median_interval(seam_ratio(clips)) | {"rendered": median_interval(seam_ratio(real))}
     if floors:
-        real = render(state, pipeline.preset.world)
         decoded = pipeline.reconstruct(real)
         for name, floor, video in (("rendered", "tracker_floor", real), ("reconstructed", "vae_floor", decoded)):
-            read = track(video)
-            result["velocity_error"][floor] = mean_interval(velocity_error(read))
+            read = track(video, duration=world.duration)
+            result["velocity_error"][floor] = mean_interval(velocity_error(read, duration=world.duration))
             apart = (read.centre - state.centre).norm(dim=-1).flatten(1).nanmean(1)
             result[name] = shares_right(said, read) | {"centroid_error": mean_interval(apart)}
         result["psnr"] = mean_interval(psnr(decoded, real))
@@ -177,10 +248,13 @@ def evaluate_checkpoint(
     steps: int | None = None,
     cfg_scale: float | None = None,
     seed: int = 0,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    given: str = "nothing",
 ) -> dict:
     """``evaluate_pipeline`` for a checkpoint by name or path."""
     check_request(split, n)
+    check_given(given)
     pipeline = Pipeline.load(name_or_path)
-    return {"checkpoint": str(name_or_path)} | evaluate_pipeline(
-        pipeline, split=split, n=n, steps=steps, cfg_scale=cfg_scale, seed=seed
-    )
+    options = {"steps": steps, "cfg_scale": cfg_scale, "seed": seed, "frames": frames, "size": size, "given": given}
+    return {"checkpoint": str(name_or_path)} | evaluate_pipeline(pipeline, split=split, n=n, **options)

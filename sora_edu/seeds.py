@@ -32,8 +32,11 @@ def step_generator(seed: int, stream: int, step: int, device: torch.device | str
     return torch.Generator(device).manual_seed(mixed_seed(seed, stream, step))
 
 
-def coin(generator: torch.Generator) -> float:
-    """A number in [0, 1) that the processor needs now; a GPU is not waited for, its generator has a twin on the CPU."""
+def coin(generator: torch.Generator, *, place: int = 0) -> float:
+    """A number in [0, 1) that the processor needs now; a GPU is not waited for, its generator has a twin on the CPU.
+
+    place: another for each number that a step needs, since each is its twin's first.
+    """
     if generator.device.type != "cpu":
-        generator = torch.Generator().manual_seed(generator.initial_seed())
+        generator = torch.Generator().manual_seed((generator.initial_seed() + place) % 2**32)
     return float(torch.rand(1, generator=generator))

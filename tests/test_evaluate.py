@@ -10,7 +10,17 @@ from scipy.stats import binomtest
 from sora_edu.checkpoint import shipped_checkpoints
 from sora_edu.config import TINY
 from sora_edu.errors import InputError
-from sora_edu.evaluate import compare, evaluate_checkpoint, evaluate_pipeline, mean_interval, prompts_of, wilson
+from sora_edu.evaluate import (
+    animated,
+    compare,
+    evaluate_checkpoint,
+    evaluate_pipeline,
+    mean_interval,
+    median_interval,
+    prompts_of,
+    seam_ratio,
+    wilson,
+)
 from sora_edu.pipeline import Pipeline
 from sora_edu.world.captions import parse_caption
 from sora_edu.world.render import render
@@ -27,9 +37,8 @@ class Oracle(Pipeline):
     def __init__(self, change=lambda state: state):
         self.change = change
 
-    def __call__(self, prompts, *, frames, steps, cfg_scale, seed):
-        assert frames == self.preset.world.frames
-        return render(self.change(self.state), self.preset.world)
+    def __call__(self, prompts, *, frames, size, steps, cfg_scale, seed):
+        return render(self.change(self.state), self.preset.world_at(frames, *size))
 
     def reconstruct(self, video):
         return video
@@ -47,6 +56,52 @@ def test_right_clips_are_right(split):
     assert result["all"]["value"] >= 0.95
     assert result["velocity_error"]["value"] == pytest.approx(result["velocity_error"]["tracker_floor"]["value"])
     assert result["psnr"]["value"] >= 99
+
+
+def test_right_clips_of_another_size_and_length_are_right_in_their_own_time():
+    oracle = Oracle()
+    oracle.state = prompts_of("pairs", 60, oracle.preset.world_at(33, 24, 40), seed=0)[0]
+    result = evaluate_pipeline(oracle, split="pairs", n=60, frames=33, size=(24, 40))
+    assert result["all"]["value"] >= 0.95 and (result["frames"], result["pixels"]) == (33, "24x40")
+    with pytest.raises(InputError, match="width=41 "):
+        evaluate_pipeline(oracle, split="pairs", n=60, frames=33, size=(24, 41))
+
+
+def test_the_seam_of_a_clip_is_the_first_change_over_the_usual_one():
+    steady = torch.linspace(-1, 1, 9)[None, None, :, None, None].expand(2, 3, 9, 4, 4).clone()
+    assert seam_ratio(steady).tolist() == pytest.approx([1, 1])
+    steady[1, :, 1:] += 0.5  # a jump of 0.75 in place of 0.25
+    assert seam_ratio(steady).tolist() == pytest.approx([1, 3])
+    assert seam_ratio(steady, known=4).tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("known", [0, 8, 1.0, None])
+def test_a_seam_needs_known_frames_and_two_others(known, as_a_user):
+    with pytest.raises(InputError, match="known=.* of 9 frames leaves no two to compare"):
+        seam_ratio(torch.zeros(1, 3, 9, 4, 4), known=known)
+
+
+def test_a_median_interval_holds_the_median_in_95_of_100_draws():
+    draws = torch.randn(2000, 101, generator=torch.Generator().manual_seed(0)).exp()
+    found = [median_interval(row) for row in draws]
+    assert found[0]["value"] == pytest.approx(float(draws[0].median())) and found[0]["n"] == 101
+    assert 0.94 < sum(one["low"] <= 1 <= one["high"] for one in found) / 2000 < 0.975
+    assert median_interval(torch.tensor([torch.nan, torch.inf])) == {"value": None, "low": None, "high": None, "n": 0}
+    assert median_interval(torch.tensor([3.0])) == {"value": 3.0, "low": 3.0, "high": 3.0, "n": 1}
+
+
+def test_clips_begin_with_the_pictures_that_are_given():
+    pipe = Pipeline.load("tiny")
+    state, _, prompts = prompts_of("seen", 3, pipe.preset.world, seed=0)
+    first = render(state, pipe.preset.world)[:, :, :1]
+    clips = animated(pipe, prompts, first, frames=9, size=(32, 32), seed=5, steps=2)
+    assert clips.shape == (3, 3, 9, 32, 32)
+    assert (clips[:, :, :1] - pipe.reconstruct(first)).abs().max() < 0.1  # bf16 may round otherwise
+
+
+def test_an_unknown_beginning_is_refused(as_a_user):
+    with pytest.raises(InputError, match="given='last' is unknown; use one of nothing, first"):
+        evaluate_checkpoint("tiny", split="seen", n=4, given="last")
 
 
 @pytest.mark.parametrize(("name", "count"), [("shape", 5), ("colour", 8), ("motion", 10)])

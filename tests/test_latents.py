@@ -12,10 +12,20 @@ from sora_edu.errors import InputError
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import VideoVAE
 from sora_edu.train import latents as cached
-from sora_edu.train.latents import cache_captions, cache_latents, draw_captions, draw_pool, shard_states, vae_digest
+from sora_edu.train.distributed import Ranks
+from sora_edu.train.latents import (
+    by_size,
+    cache_captions,
+    cache_latents,
+    count_latents,
+    draw_captions,
+    draw_pool,
+    shard_states,
+    vae_digest,
+)
 from sora_edu.world.render import render
 
-FEW = replace(config.TINY, clips=24)
+FEW = replace(config.TINY, clips=24, other_sizes=(), other_share=0.0)
 
 
 def test_the_pool_is_the_first_cached_clips_within_half_a_step_of_a_byte():
@@ -32,7 +42,7 @@ def test_the_pool_is_the_first_cached_clips_within_half_a_step_of_a_byte():
 def test_captions_are_kept_on_disk_until_clips_or_words_change(tmp_path, monkeypatch):
     drawn = []
     real = cached.draw_captions
-    monkeypatch.setattr(cached, "draw_captions", lambda *a, seed: drawn.append(seed) or real(*a, seed=seed))
+    monkeypatch.setattr(cached, "draw_captions", lambda *a, seed, **o: drawn.append(seed) or real(*a, seed=seed, **o))
     first, again = (cache_captions(FEW, Tokenizer(), tmp_path, seed=0) for _ in range(2))
     assert drawn == [0] and torch.equal(first, again) and torch.equal(first, real(FEW, Tokenizer(), seed=0))
     cache_captions(FEW, Tokenizer(), tmp_path, seed=1)
@@ -99,6 +109,44 @@ def test_latents_of_other_clips_are_refused(tmp_path, change, message):
     _, vae = latents_of(1, tmp_path)
     with pytest.raises(InputError, match=message):
         cache_latents(replace(MINI, **change), vae, tmp_path, seed=0, device=torch.device("cpu"))
+
+
+SIZES = ((9, 32, 32), (17, 48, 48), (33, 32, 32))
+
+
+def test_each_other_size_has_its_share_of_the_clips_and_a_batch_of_as_many_pixels():
+    stage = replace(config.TINY.dit_train, batch=64, image_fraction=0.2)
+    preset = replace(MINI, clips=30, dit_train=stage, other_sizes=SIZES, other_share=0.5)
+    own, *others = by_size(preset)
+    assert own == replace(preset, other_sizes=(), other_share=0.0)
+    assert [one.clips for one in others] == [10, 10, 10]
+    assert [one.dit_train.batch for one in others] == [120, 28, 32]  # 64 * 17 / 9, 64 / 2.25, 64 * 17 / 33
+    assert [one.dit_train.image_fraction for one in others] == [0, 0, 0]
+    assert [(one.world.frames, one.world.duration) for one in others] == [(9, 8.0), (17, 16.0), (33, 32.0)]
+    shared = by_size(preset, ranks=Ranks(world=8))
+    assert [one.dit_train.batch for one in shared] == [64, 120, 24, 32] and shared[2].vae_train.batch == 8
+    assert count_latents(preset) == 4 * (30 * 5 * 64 + 10 * 3 * 64 + 10 * 5 * 144 + 10 * 9 * 64)
+
+
+def test_the_latents_of_another_size_have_a_file_of_their_own_and_the_first_ones_scale(tmp_path):
+    first, vae = latents_of(1, tmp_path)
+    scale, other = vae.latent_scale.clone(), by_size(replace(MINI, other_sizes=SIZES, other_share=0.5))[3]
+    asked = {"seed": 0, "device": torch.device("cpu"), "size": 3}
+    longer = cache_latents(other, vae, tmp_path, **asked)
+    assert first.shape == (24, 4, 5, 8, 8) and longer.shape == (8, 4, 9, 8, 8)
+    assert torch.equal(vae.latent_scale, scale)
+    clips = render(next(shard_states(other, 0, size=3)), other.world)
+    assert clips.shape[2] == 33
+    with torch.no_grad():
+        torch.testing.assert_close(vae.encode(clips), longer.float(), atol=0.15, rtol=0)  # bf16
+    assert (tmp_path / "latents_33x32x32.safetensors").exists()
+    assert torch.equal(cache_latents(other, vae, tmp_path, **asked), longer)
+
+
+def test_other_sizes_show_other_clips():
+    one, two = (next(shard_states(FEW, 0, size=size)) for size in (1, 2))
+    assert not torch.equal(one.shape, two.shape)
+    assert not torch.equal(*(draw_captions(FEW, Tokenizer(), seed=0, size=size) for size in (1, 2)))
 
 
 def test_captions_are_drawn_in_both_forms_for_the_clips_that_are_drawn():

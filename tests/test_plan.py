@@ -1,6 +1,7 @@
 """The plan's figures against closed forms, and against models that are really built."""
 
 import math
+import operator
 from dataclasses import replace
 
 import pytest
@@ -47,7 +48,9 @@ def test_the_transformers_costs_are_the_closed_form(preset):
     assert costs.tokens == math.prod(grid)
     assert costs.macs == count_macs(preset.dit, grid, words=words) + text_macs
     assert costs.parameters == sum(parameters_by_part(preset.dit).values()) + text_parameters
-    assert costs.held == 4 * costs.parameters + 2 * preset.clips * 16 * 5 * 8 * 8
+    latents = [preset.latent_shape, *(preset.vae.latent_shape(*size) for size in preset.other_sizes)]
+    clips = [preset.clips] + [preset.clips // 5] * len(preset.other_sizes)
+    assert costs.held == 4 * costs.parameters + 2 * sum(map(operator.mul, clips, map(math.prod, latents)))
 
 
 def test_the_costs_are_those_of_models_that_are_really_built():

@@ -16,11 +16,12 @@ from sora_edu.model.scaling import count_parameters
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import VideoVAE, object_weights, vae_loss
 from sora_edu.pipeline import Pipeline
+from sora_edu.seeds import step_generator
 from sora_edu.train import latents as cached
 from sora_edu.train import loop as training
 from sora_edu.train import recipe, watching
 from sora_edu.train.options import TrainOptions
-from sora_edu.train.recipe import captioned_losses, choose_preset, vae_losses, with_more_pairs
+from sora_edu.train.recipe import captioned_losses, choose_preset, in_turn, vae_losses, with_more_pairs
 from sora_edu.train.run_folder import locked
 from sora_edu.world.render import render
 from sora_edu.world.scenes import sample_state
@@ -33,6 +34,8 @@ MINI = replace(
     vae_train=replace(config.TINY.vae_train, steps=3, batch=2, save_every=2, log_every=1),
     dit_train=replace(config.TINY.dit_train, steps=3, batch=4, save_every=2, log_every=1),
     clips=24,
+    other_sizes=(),
+    other_share=0.0,
 )
 
 
@@ -316,17 +319,73 @@ def test_images_are_never_known():
 
 
 def test_the_vae_learns_from_more_pairs_where_the_preset_says_so():
-    assert with_more_pairs(TINY) == TINY
-    more = with_more_pairs(replace(TINY, vae_pairs=0.5))
-    assert more.world.pair_fraction == 0.5 and replace(more, world=TINY.world, vae_pairs=0.0) == TINY
-    assert with_more_pairs(replace(TINY, vae_pairs=0.1)).world == TINY.world
+    plain = replace(TINY, vae_pairs=0.0)
+    assert with_more_pairs(plain) == plain
+    more = with_more_pairs(replace(plain, vae_pairs=0.5))
+    assert more.world.pair_fraction == 0.5 and replace(more, world=TINY.world, vae_pairs=0.0) == plain
+    assert with_more_pairs(replace(plain, vae_pairs=0.1)).world == TINY.world
+
+
+def test_each_size_has_its_share_of_the_steps():
+    preset = replace(TINY, other_sizes=((9, 32, 32), (17, 24, 40)), other_share=0.4)
+    said = [lambda module, generator, size=size: {"loss": torch.tensor(size)} for size in range(3)]
+    loss_fn = in_turn(preset, said)
+    drawn = [int(loss_fn(nn.Identity(), step_generator(0, 1, step))["loss"]) for step in range(2000)]
+    for size, share in enumerate((0.6, 0.2, 0.2)):
+        assert abs(drawn.count(size) / 2000 - share) < 0.04  # 3.6 standard deviations
+    assert in_turn(replace(TINY, other_sizes=(), other_share=0.0), said[:1]) is said[0]
+
+
+def test_one_size_draws_what_it_would_draw_alone():
+    """The coin for the size is drawn only where there are several: older runs go on as they were."""
+    alone = replace(MINI, other_sizes=(), other_share=0.0)
+    latents, ids = torch.randn(10, *alone.latent_shape), torch.randint(3, 9, (10, 2, 6))
+    seen = []
+
+    class Model(nn.Module):
+        def forward(self, x_t, t, words, mask):
+            seen.append(x_t)
+            return x_t
+
+    for loss_fn in (captioned_losses(alone, latents, ids), in_turn(alone, [captioned_losses(alone, latents, ids)])):
+        loss_fn(Model(), torch.Generator().manual_seed(3))
+    assert torch.equal(*seen)
+
+
+def test_a_run_trains_on_every_size_and_is_resumed_exactly(tmp_path, monkeypatch):
+    sizes = ((5, 16, 24), (9, 16, 16))
+    mixed = replace(MINI, other_sizes=sizes, other_share=0.7)
+    mixed = replace(mixed, vae_train=replace(mixed.vae_train, steps=6), dit_train=replace(mixed.dit_train, steps=6))
+    monkeypatch.setitem(config.PRESETS, "mini", mixed)
+    seen, real = set(), recipe.vae_loss
+
+    def watched(vae, video, **options):
+        seen.add(tuple(video.shape[2:]))
+        return real(vae, video, **options)
+
+    monkeypatch.setattr(recipe, "vae_loss", watched)
+    whole = load_tensors(train("mini", tmp_path / "whole"))[0]
+    own = (mixed.world.frames, mixed.world.height, mixed.world.width)
+    assert seen == {own, *sizes}
+    for name in ("latents_5x16x24", "captions_9x16x16"):
+        assert (tmp_path / "whole" / f"{name}.safetensors").exists()
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recipe, "train_dit", stop)
+        train("mini", tmp_path / "pieces")
+    pieces = load_tensors(train("mini", tmp_path / "pieces", resume=True))[0]
+    assert whole.keys() == pieces.keys() and all(torch.equal(whole[k], pieces[k]) for k in whole)
+    assert Pipeline.load(tmp_path / "pieces").preset == mixed
 
 
 def test_the_vaes_loss_weighs_objects_where_the_preset_says_so():
     clips = render(sample_state(2, generator=torch.Generator().manual_seed(0)))
     vae = VideoVAE(TINY.vae)
     losses = []
-    for preset in (TINY, replace(TINY, weigh_objects=True)):
+    for preset in (replace(TINY, weigh_objects=False), replace(TINY, weigh_objects=True)):
         preset = replace(preset, vae_train=replace(TINY.vae_train, batch=2))
         losses.append(vae_losses(preset, lambda generator: clips)(vae, torch.Generator().manual_seed(0)))
     noise = torch.randn(2, *TINY.latent_shape, generator=torch.Generator().manual_seed(0))

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from tqdm.auto import tqdm
 
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.compute import autocast
-from sora_edu.config import Preset
+from sora_edu.config import Preset, TrainConfig, WorldConfig
 from sora_edu.errors import CheckpointError, InputError, RunWarning
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import VideoVAE
@@ -27,32 +28,57 @@ from sora_edu.world.scenes import sample_state
 from sora_edu.world.state import State
 
 SHARD = 500  # clips drawn and encoded at a time
+MOST_SHARDS = 10**7  # of one size of clips
 
 
-def shard_states(preset: Preset, seed: int) -> Iterator[State]:
-    """The states of the cached clips, shard by shard; they depend on the seed alone."""
+def by_size(preset: Preset, *, ranks: Ranks = ALONE) -> list[Preset]:
+    """The preset for its own size of clips, and one for each other size: these share as many clips again.
+
+    A batch of another size holds about as many pixels, evenly shared by the ranks, and no images.
+    """
+    few = max(1, preset.clips // max(len(preset.other_sizes), 1))
+    own = replace(preset, other_sizes=(), other_share=0.0)
+
+    def fitted(stage: TrainConfig, world: WorldConfig) -> TrainConfig:
+        batch = stage.batch * preset.world.pixels // world.pixels
+        return replace(stage, batch=max(batch // ranks.world, 1) * ranks.world, image_fraction=0.0)
+
+    def filmed_as(world: WorldConfig) -> Preset:
+        stages = {"vae_train": fitted(preset.vae_train, world), "dit_train": fitted(preset.dit_train, world)}
+        return replace(own, world=world, clips=few, **stages)
+
+    return [own, *map(filmed_as, preset.worlds[1:])]
+
+
+def count_latents(preset: Preset) -> int:
+    """Numbers of all cached latents: two bytes each."""
+    return sum(one.clips * math.prod(one.latent_shape) for one in by_size(preset))
+
+
+def shard_states(preset: Preset, seed: int, *, size: int = 0) -> Iterator[State]:
+    """The states of the cached clips, shard by shard; they depend on the seed, and on which of the sizes it is."""
     for shard in range(-(-preset.clips // SHARD)):
         count = min(SHARD, preset.clips - shard * SHARD)
-        generator = step_generator(seed, Stream.CLIPS, shard)
+        generator = step_generator(seed, Stream.CLIPS, size * MOST_SHARDS + shard)
         yield sample_state(count, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
 
 
-def draw_pool(preset: Preset, *, seed: int, device: torch.device) -> UInt8[Tensor, "b 3 f h w"]:
+def draw_pool(preset: Preset, *, seed: int, device: torch.device, size: int = 0) -> UInt8[Tensor, "b 3 f h w"]:
     """The first of the clips that will be cached, as bytes, on the device: a step takes rows of it and waits for none.
 
     To draw new clips at every step would make a GPU wait: what one shows decides what is computed next.
     """
     few = replace(preset, clips=min(preset.pool, preset.clips))
-    bar = tqdm(shard_states(few, seed), total=-(-few.clips // SHARD), desc="pool", leave=False)
+    bar = tqdm(shard_states(few, seed, size=size), total=-(-few.clips // SHARD), desc="pool", leave=False)
     return torch.cat([((render(s.to(device), preset.world) + 1) * 127.5).round().byte() for s in bar])
 
 
 def clip_source(
-    preset: Preset, *, seed: int, device: torch.device, ranks: Ranks = ALONE
+    preset: Preset, *, seed: int, device: torch.device, ranks: Ranks = ALONE, size: int = 0
 ) -> Callable[[torch.Generator], Video]:
     """A function that draws this rank's share of a batch for the VAE: new clips, or rows of the preset's pool."""
     batch, mine = preset.vae_train.batch, ranks.rows(preset.vae_train.batch)
-    pool = draw_pool(preset, seed=seed, device=device) if preset.pool else None
+    pool = draw_pool(preset, seed=seed, device=device, size=size) if preset.pool else None
 
     def draw(generator: torch.Generator) -> Video:
         if pool is not None:
@@ -93,21 +119,33 @@ def read_cache(path: Path, *names: str) -> tuple[dict[str, Tensor], dict] | None
     return None
 
 
+def cache_path(out: Path, kind: str, preset: Preset, size: int) -> Path:
+    """The file of latents or captions of one of the sizes; the preset's own has the plain name."""
+    world = preset.world
+    return out / (f"{kind}_{world.frames}x{world.height}x{world.width}.safetensors" if size else f"{kind}.safetensors")
+
+
+def _made_for(preset: Preset, seed: int, size: int) -> dict:
+    return {"clips": preset.clips, "seed": seed} | ({"size": size} if size else {})
+
+
 @torch.no_grad()
 def cache_latents(
-    preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device: torch.device, ranks: Ranks = ALONE
+    preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device: torch.device, ranks: Ranks = ALONE, size: int = 0
 ) -> torch.Tensor:
     """Encode all clips once, in half precision, and fit the latent's shift and scale on them; kept on disk.
+
+    Clips of another ``size`` than the first of ``by_size`` are shifted and scaled as those were.
 
     The first rank encodes while the others wait. What another VAE encoded is encoded again; InputError where the file
     is of other clips.
     """
-    path, made_for = out / "latents.safetensors", {"clips": preset.clips, "seed": seed, "vae": vae_digest(vae)}
+    path, made_for = cache_path(out, "latents", preset, size), _made_for(preset, seed, size) | {"vae": vae_digest(vae)}
     kept = read_cache(path, "latents", "latent_mean", "latent_scale") if ranks.first else None
     if kept is not None:
         _check_clips(*kept, preset, seed, path)
     if ranks.first and (kept is None or kept[1] != made_for):
-        save_tensors(path, _encode(preset, vae, seed, device), made_for)
+        save_tensors(path, _encode(preset, vae, seed, device, size), made_for)
         kept = None
     ranks.wait()
     tensors, _ = kept or load_tensors(path)
@@ -126,42 +164,43 @@ def _check_clips(tensors: dict[str, Tensor], meta: dict, preset: Preset, seed: i
         raise InputError(f"{path} holds the latents of {kept} frames, not {frames}; resume with --frames {kept}")
 
 
-def _encode(preset: Preset, vae: VideoVAE, seed: int, device: torch.device) -> dict[str, Tensor]:
+def _encode(preset: Preset, vae: VideoVAE, seed: int, device: torch.device, size: int) -> dict[str, Tensor]:
     """Latents of all clips, shifted and scaled, with the shift and the scale."""
     latents = []
-    for state in tqdm(shard_states(preset, seed), total=-(-preset.clips // SHARD), desc="latents"):
+    for state in tqdm(shard_states(preset, seed, size=size), total=-(-preset.clips // SHARD), desc="latents"):
         with autocast(device):
             parts = [vae.encoder(part)[0] for part in render(state.to(device), preset.world).split(100)]
         latents.append(torch.cat(parts).float().cpu())
-    vae.fit_scale(torch.cat(latents[:8]))
+    if not size:
+        vae.fit_scale(torch.cat(latents[:8]))
     mean, scale = vae.latent_mean.cpu(), vae.latent_scale.cpu()
     latents = torch.cat([((z - mean) * scale).half() for z in latents])
     return {"latents": latents, "latent_mean": mean, "latent_scale": scale}
 
 
-def draw_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int) -> Int[Tensor, "clips 2 l"]:
+def draw_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int, size: int = 0) -> Int[Tensor, "clips 2 l"]:
     """Token ids of a short and a full caption for every cached clip, synonyms drawn."""
     ids, shards = [], -(-preset.clips // SHARD)
-    for shard, state in enumerate(tqdm(shard_states(preset, seed), total=shards, desc="captions")):
-        generator = step_generator(seed, Stream.CAPTIONS, shard)
+    for shard, state in enumerate(tqdm(shard_states(preset, seed, size=size), total=shards, desc="captions")):
+        generator = step_generator(seed, Stream.CAPTIONS, size * MOST_SHARDS + shard)
         both = [caption(state, style=style, generator=generator) for style in ("short", "full")]
         ids.append(torch.stack([tokenizer.encode(c, max_tokens=preset.text.max_tokens)[0] for c in both], 1))
     return torch.cat(ids)
 
 
 def cache_captions(
-    preset: Preset, tokenizer: Tokenizer, out: Path, *, seed: int, ranks: Ranks = ALONE
+    preset: Preset, tokenizer: Tokenizer, out: Path, *, seed: int, ranks: Ranks = ALONE, size: int = 0
 ) -> Int[Tensor, "clips 2 l"]:
     """draw_captions' ids, kept on disk; drawn again where they belong to other clips, words or lengths.
 
     The first rank draws while the others wait.
     """
-    path = out / "captions.safetensors"
-    made_for = {"clips": preset.clips, "seed": seed, "max_tokens": preset.text.max_tokens}
+    path = cache_path(out, "captions", preset, size)
+    made_for = _made_for(preset, seed, size) | {"max_tokens": preset.text.max_tokens}
     made_for["vocabulary_hash"] = tokenizer.vocabulary_hash
     kept = read_cache(path, "ids") if ranks.first else None
     if ranks.first and (kept is None or kept[1] != made_for):
-        save_tensors(path, {"ids": draw_captions(preset, tokenizer, seed=seed).short()}, made_for)
+        save_tensors(path, {"ids": draw_captions(preset, tokenizer, seed=seed, size=size).short()}, made_for)
         kept = None
     ranks.wait()
     tensors, _ = kept or load_tensors(path)

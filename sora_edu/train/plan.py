@@ -23,6 +23,7 @@ from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import VideoVAE, vae_loss
 from sora_edu.train.devices import Device
 from sora_edu.train.distributed import Ranks
+from sora_edu.train.latents import by_size, count_latents
 from sora_edu.train.optimiser import hidden_matrices
 
 FP32, FP16 = 4, 2  # bytes a number
@@ -88,7 +89,7 @@ def vae_costs(preset: Preset) -> Costs:
             macs=measure_macs(vae.encoder, video) + measure_macs(vae.decoder, z),
             tokens=math.prod(latent[1:]),
             kept=saved_bytes(lambda: vae_loss(vae, video, kl_weight=1.0, noise=z)["loss"], vae),
-            held=min(preset.pool, preset.clips) * video.numel(),
+            held=sum(min(one.pool, one.clips) * 3 * one.world.pixels for one in by_size(preset)),
         )
 
 
@@ -108,7 +109,7 @@ def dit_costs(preset: Preset) -> Costs:
             macs=measure_macs(model, x_0, t, ids, mask),
             tokens=math.prod(model.dit.grid(x_0)),
             kept=saved_bytes(lambda: flow_loss(lambda x, t: model(x, t, ids, mask), x_0, t=t, eps=x_0), model),
-            held=FP32 * parameters + FP16 * preset.clips * math.prod(latent),
+            held=FP32 * parameters + FP16 * count_latents(preset),
         )
 
 

@@ -33,9 +33,11 @@ from sora_edu.seeds import Stream, coin
 from sora_edu.shapes import Latent, Video, check_frames
 from sora_edu.train.distributed import ALONE, Ranks, started
 from sora_edu.train.latents import (
+    by_size,
     cache_captions,
     cache_latents,
     clip_source,
+    count_latents,
     held_out_clips,
     read_cache,
     vae_digest,
@@ -79,6 +81,20 @@ def vae_losses(preset: Preset, draw: Callable[[torch.Generator], Video], *, rank
     return loss_fn
 
 
+def in_turn(preset: Preset, losses: list[LossFn]) -> LossFn:
+    """The losses of one size of clips at each step, drawn as the preset's shares say; all ranks draw the same."""
+    if len(losses) == 1:
+        return losses[0]
+    share, others = preset.other_share, len(preset.other_sizes)
+
+    def loss_fn(module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        number = coin(generator, place=1)
+        size = min(1 + int(number / share * others), others) if number < share else 0
+        return losses[size](module, generator)
+
+    return loss_fn
+
+
 def with_more_pairs(preset: Preset) -> Preset:
     """The preset with the world that its VAE learns from: two objects in more clips, where ``vae_pairs`` says so."""
     pairs = max(preset.world.pair_fraction, preset.vae_pairs)
@@ -86,18 +102,22 @@ def with_more_pairs(preset: Preset) -> Preset:
 
 
 def train_vae(job: Job) -> VideoVAE:
-    """Stage one: the video VAE, on clips drawn as they are used or from a pool of them; returns its EMA."""
+    """Stage one: the video VAE, on clips drawn as they are used or from pools of them; returns its EMA."""
     preset, seed, settings = job.preset, job.options.seed, job.preset.vae_train
     torch.manual_seed(seed)
     vae = VideoVAE(preset.vae).to(job.device)
     if should_compile(settings.steps, job.options.compile):
         compile_blocks(vae, (ResBlock,))
-    draw = clip_source(with_more_pairs(preset), seed=seed, device=job.device, ranks=job.ranks)
+    drawn = {"seed": seed, "device": job.device, "ranks": job.ranks}
+    losses = [
+        vae_losses(one, clip_source(one, **drawn, size=size), ranks=job.ranks)
+        for size, one in enumerate(by_size(with_more_pairs(preset), ranks=job.ranks))
+    ]
     stage = Stage(
         "vae",
         Stream.VAE,
         vae,
-        vae_losses(preset, draw, ranks=job.ranks),
+        in_turn(preset, losses),
         settings,
         watch_vae(held_out_clips(preset, seed=seed), job.options.out, device=job.device),
         max(500, settings.steps // 20),
@@ -149,8 +169,11 @@ def recorded_as_graphs(loss_fn: LossFn) -> LossFn:
 
 
 @checked
-def train_dit(job: Job, vae: VideoVAE, latents: Latent, ids: Int[Tensor, "n 2 l"]) -> TextToVideo:
-    """Stage two: text encoder and VideoDiT on cached latents, captions dropped at times, images among the videos."""
+def train_dit(job: Job, vae: VideoVAE, latents: list[Tensor], ids: list[Tensor]) -> TextToVideo:
+    """Stage two: text encoder and VideoDiT on cached latents, captions dropped at times, images among the videos.
+
+    latents and the ids of their captions, as ``captioned_losses`` takes them, are those of each size (``by_size``).
+    """
     preset, asked, settings = job.preset, job.options, job.preset.dit_train
     tokenizer = Tokenizer()
     torch.manual_seed(asked.seed)
@@ -158,7 +181,9 @@ def train_dit(job: Job, vae: VideoVAE, latents: Latent, ids: Int[Tensor, "n 2 l"
     sampler = Pipeline(preset, vae, copy.deepcopy(model), tokenizer)
     if should_compile(settings.steps, asked.compile):
         compile_blocks(model, TRANSFORMER, mode="reduce-overhead" if asked.graphs else None)
-    loss_fn = captioned_losses(preset, latents, ids, ranks=job.ranks)
+    sizes = by_size(preset, ranks=job.ranks)
+    losses = [captioned_losses(*size, ranks=job.ranks) for size in zip(sizes, latents, ids, strict=True)]
+    loss_fn = in_turn(preset, losses)
     stage = Stage(
         "dit",
         Stream.DIT,
@@ -217,8 +242,10 @@ def train(options: TrainOptions) -> Path:
             check_run(run, options, preset)
             ranks.wait()  # for the first to have refused or claimed the folder
             vae = train_vae(job)
-            latents = cache_latents(preset, vae, out, seed=seed, device=device, ranks=ranks)
-            ids = cache_captions(preset, Tokenizer(), out, seed=seed, ranks=ranks).to(device)
+            latents, ids = [], []
+            for size, one in enumerate(by_size(preset)):
+                latents.append(cache_latents(one, vae, out, seed=seed, device=device, ranks=ranks, size=size))
+                ids.append(cache_captions(one, Tokenizer(), out, seed=seed, ranks=ranks, size=size).to(device))
             model = train_dit(job, vae, latents, ids)
             if ranks.first:
                 export(preset, vae, model, out / "model.safetensors")
@@ -267,7 +294,7 @@ def settings_found(run: RunFolder, preset: Preset) -> dict:
 
 def written(preset: Preset) -> int:
     """Bytes that a run writes: the cached latents, and room for weights, states and samples."""
-    return 2 * preset.clips * math.prod(preset.latent_shape) + 500_000_000
+    return 2 * count_latents(preset) + 500_000_000
 
 
 def export(preset: Preset, vae: VideoVAE, model: TextToVideo, path: Path) -> Path:

@@ -1,6 +1,6 @@
 """Which change makes a VAE keep what objects are? Short trainings from nothing, one change at a time, recorded.
 
-    python -m sora_edu.course.lesson_05.levers     eight trainings, about ten minutes each on one CPU core
+    python -m sora_edu.course.lesson_05.levers     nine trainings, about ten minutes each on one CPU core
 
 Stop it at any time and start it again: what is finished is kept, and the training under way goes on.
 """
@@ -45,6 +45,7 @@ class Lever:
     pairs: float = 0.2  # share of clips with two objects
     smaller: bool = False  # of twice as many clips, the half with the smaller objects
     longer: float = 1.0  # times the steps
+    muon_lr: float = 0.0  # rate of Muon for the convolutions in residual blocks; 0 leaves them to AdamW
     vae: VAEConfig = field(default_factory=VAEConfig)
 
 
@@ -58,6 +59,7 @@ LEVERS = {
     "and half as long again": replace(BOTH, longer=1.5),
     "and a quarter wider": replace(BOTH, vae=VAEConfig(widths=(80, 120, 160))),
     "and 24 latent channels": replace(BOTH, vae=VAEConfig(channels=24)),
+    "and Muon": replace(BOTH, muon_lr=3e-3),
 }
 
 
@@ -107,9 +109,10 @@ def measured(vae: VideoVAE, preset: Preset, *, n: int, seed: int) -> dict:
 def run(name: str, folder: Path, *, steps: int, n: int, seed: int) -> dict:
     """Train one VAE from nothing, or go on with what the folder holds, and measure its average."""
     lever = LEVERS[name]
-    train = replace(TINY.vae_train, steps=round(steps * lever.longer))
+    train = replace(TINY.vae_train, steps=round(steps * lever.longer), muon_lr=lever.muon_lr, decay=0.4)
     dit = replace(TINY.dit, channels=lever.vae.channels)  # a preset's parts have to fit; it is not trained
-    preset = replace(TINY, vae=lever.vae, dit=dit, vae_train=train, weigh_objects=lever.weigh)
+    plain = replace(TINY, other_sizes=(), other_share=0.0, vae_pairs=0.0)
+    preset = replace(plain, vae=lever.vae, dit=dit, vae_train=train, weigh_objects=lever.weigh)
     torch.manual_seed(seed)
     vae = VideoVAE(preset.vae)
     world = preset.world

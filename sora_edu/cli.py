@@ -357,9 +357,10 @@ def reconstruct(
 @app.command
 def bench(
     *,
-    suite: Literal["step", "sample", "vae", "attention", "data", "all"] = "all",
+    suite: Literal["step", "sample", "vae", "attention", "data", "quality", "all"] = "all",
     json: Path | None = None,
     rounds: int = 11,
+    minutes: float = 20.0,
     tolerance: float = 0.1,
     device: str = "cpu",
     fp32: bool = False,
@@ -373,9 +374,11 @@ def bench(
     Example: sora-edu bench --suite step --json step.json
 
     Args:
-        suite: step, sample and vae need the extra: pip install -c constraints.txt -e ".[bench]".
+        suite: step, sample, vae and quality need the extra: pip install -c constraints.txt -e ".[bench]". quality is no
+            part of all: it trains our recipe and a textbook one, two seeds each, and says how good they become.
         json: File for the figures; without it they are only printed.
         rounds: Undisturbed rounds to collect, seven or more.
+        minutes: Of each training of the suite quality; what is stopped goes on in runs/quality.
         tolerance: Share of one core that other programs may take beside a contestant.
         device: cpu or cuda.
         fp32: Leave bf16 products off, as on a processor without them; the figures say that it was forced.
@@ -389,6 +392,10 @@ def bench(
     from sora_edu.compute import choose_device
 
     check_json(json)
+    if suite == "quality":
+        from sora_edu.bench.quality import RECORD, train_all
+
+        return train_all(minutes=minutes, record=json or RECORD, smoke=smoke)
     where = choose_device(device)
     machine, results = describe(where, fp32=fp32), {}
     print(f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']}")

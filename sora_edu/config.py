@@ -191,6 +191,7 @@ class Preset:
     known_frames: float = 0.0  # share of training clips of which some latent frames are given, to animate and extend
     other_sizes: tuple[tuple[int, int, int], ...] = ()  # frames, height and width of other clips to train on
     other_share: float = 0.0  # share of steps that train on them, on each size as often
+    times: str = "logit-normal"  # how diffusion times are drawn in training, or "uniform"
     shift: float = 2.0  # how far diffusion times lean towards noise, in training and sampling: motion is decided there
     steps: int = 25  # sampling steps where a call names none
     cfg_scale: float = 3.0  # guidance where a call names none; 1 is none
@@ -206,6 +207,8 @@ class Preset:
             "known_frames": (0, 1),
         }
         check_fields(self, **counts, **weights, shift=(0.01, 100), cfg_scale=(0, 100), other_share=(0, 1))
+        if self.times not in ("logit-normal", "uniform"):
+            raise InputError(f"times={shown(self.times)} are not drawn; use 'logit-normal' or 'uniform'")
         for frames, height, width in self.other_sizes:
             self.vae.latent_shape(frames, height, width)
         if self.other_share and not self.other_sizes:

@@ -81,7 +81,8 @@ def check_prompts(prompts: object) -> list[str]:
 class Pipeline:
     """A trained text-to-video model: ``Pipeline.load("tiny")(["a red circle falls"])`` gives a clip."""
 
-    def __init__(self, preset: Preset, vae: VideoVAE, model: TextToVideo, tokenizer: Tokenizer):
+    def __init__(self, preset: Preset, vae: VideoVAE, model: nn.Module, tokenizer: Tokenizer):
+        """model: a TextToVideo, or any other with parts ``text`` and ``dit`` that are called as its own."""
         self.preset, self.tokenizer = preset, tokenizer
         self.vae, self.model = vae.eval(), model.eval()
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from sora_edu.bench.models import CLASSES, Model, Size, labels_like, seeded
 from sora_edu.errors import InputError
 from sora_edu.model.dit import VideoDiT, timestep_embedding
+from sora_edu.model.layers import start_at_zero
 from sora_edu.model.scaling import count_parameters
+from sora_edu.model.text import TextState
 from sora_edu.shapes import Latent, Times
 
 PACKAGES = ("diffusers", "timm", "video_diffusion_pytorch")
@@ -71,16 +73,39 @@ class TextbookDiT(nn.Module):
         self.head = nn.Linear(size.width, 4 * channels)
 
     def forward(self, x_t: Latent, t: Times, labels: Tensor) -> Latent:
+        return self.velocity(x_t, t, self.label(labels))
+
+    def velocity(self, x_t: Latent, t: Times, label: Tensor, words: Tensor | None = None) -> Latent:
         f, h, w = x_t.shape[2:]
         x = self.patch(x_t.flatten(2, 3)) + self.positions
-        c = self.time(timestep_embedding(t, 256)) + self.label(labels)
+        n = x.shape[1]
+        x = x if words is None else torch.cat((x, words), 1)
+        c = self.time(timestep_embedding(t, 256)) + label
         for block in self.blocks:
             x = block(x, c)
         shift, scale = self.adaln(c)[:, None].chunk(2, -1)
-        x = self.head(self.norm(x) * (1 + scale) + shift)
+        x = self.head(self.norm(x[:, :n]) * (1 + scale) + shift)
         return rearrange(
             x, "b (f h w) (ph pw c) -> b c f (h ph) (w pw)", f=f, h=h // 2, w=w // 2, ph=2, pw=2, c=x_t.shape[1]
         )
+
+
+class TextbookTextDiT(TextbookDiT):
+    """The same for captions: their mean in the place of the label, their words as tokens beside the patches.
+
+    Both are ways of the DiT paper (section 3.2: adaLN-Zero, in-context conditioning); it starts as the identity.
+    """
+
+    def __init__(self, size: Size):
+        super().__init__(size)
+        self.label = nn.Linear(size.text_width, size.width)
+        self.words = nn.Linear(size.text_width, size.width)
+        for layer in (*(block.adaln[-1] for block in self.blocks), self.adaln[-1], self.head):
+            start_at_zero(layer)
+
+    def forward(self, x_t: Latent, t: Times, text: TextState) -> Latent:
+        words = self.words(text.words) * text.mask[..., None]  # there is no mask in timm's attention
+        return self.velocity(x_t, t, self.label(text.pooled), words)
 
 
 def textbook_dit(size: Size) -> Model:

@@ -147,7 +147,7 @@ def captioned_losses(
         x_0 = latents[rows].float()
         if coin(generator) < preset.dit_train.image_fraction:
             x_0 = x_0[:, :, :1]  # an image: the VAE is causal, so its first latent frame is the first frame's
-        t = sample_times(batch, generator=generator, device=device, shift=preset.shift)
+        t = sample_times(batch, generator=generator, device=device, kind=preset.times, shift=preset.shift)
         eps = torch.randn(x_0.shape, generator=generator, device=device)
         if preset.known_frames:
             share, frames = preset.known_frames, x_0.shape[2]

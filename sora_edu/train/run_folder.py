@@ -99,6 +99,13 @@ def check_settings(noted: dict, asked: dict, *, folder: Path, growing: tuple[str
         )
 
 
+def same_settings(path: Path, settings: dict) -> None:
+    """Note the settings of a folder's runs, or refuse others: lengths of two kinds would be compared."""
+    if path.exists() and (kept := json.loads(path.read_text())) != settings:
+        raise InputError(f"{path.parent} holds runs of {kept}, not of {settings}; choose another --out")
+    write_atomically(path, json.dumps(settings).encode())
+
+
 def lacks_settings(folder: Path) -> bool:
     """Whether a run was begun by a version that did not yet note what it was begun with; warns of it."""
     old = any(folder.glob("*.safetensors")) and not (folder / "settings.json").exists()

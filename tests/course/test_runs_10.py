@@ -16,6 +16,7 @@ from sora_edu.model.dit import TextToVideo
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import VideoVAE
 from sora_edu.pipeline import Pipeline
+from sora_edu.train.run_folder import same_settings
 
 MINI = replace(
     TINY,
@@ -121,9 +122,9 @@ def test_runs_that_were_stopped_go_on_and_give_the_same_record(small, monkeypatc
 
 
 def test_other_settings_in_the_same_folder_are_refused(small, tmp_path):
-    runs_10.same_settings(tmp_path / "settings.json", {"base": 2})
+    same_settings(tmp_path / "settings.json", {"base": 2})
     with pytest.raises(InputError, match="holds runs of {'base': 2}, not of {'base': 3}; choose another --out"):
-        runs_10.same_settings(tmp_path / "settings.json", {"base": 3})
+        same_settings(tmp_path / "settings.json", {"base": 3})
 
 
 def test_held_times_are_spread_as_training_draws_them():

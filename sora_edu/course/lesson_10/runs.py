@@ -39,7 +39,7 @@ from sora_edu.shapes import Latent, Video
 from sora_edu.train.latents import cache_captions, cache_latents
 from sora_edu.train.loop import Stage, fit
 from sora_edu.train.recipe import TRANSFORMER, captioned_losses
-from sora_edu.train.run_folder import locked, read_metrics
+from sora_edu.train.run_folder import locked, read_metrics, same_settings
 from sora_edu.world.captions import caption
 from sora_edu.world.render import render
 from sora_edu.world.scenes import sample_state
@@ -233,13 +233,6 @@ def recorded_strips(run: str) -> dict[int, Video]:
         f=record["frames"],
     )
     return {row["step"]: strips[i] for i, row in enumerate(record["strips"]) if row["run"] == run}
-
-
-def same_settings(path: Path, settings: dict) -> None:
-    """Note the settings of a folder's runs, or refuse others: lengths of two kinds would be compared."""
-    if path.exists() and (kept := json.loads(path.read_text())) != settings:
-        raise InputError(f"{path.parent} holds runs of {kept}, not of {settings}; choose another --out")
-    write_atomically(path, json.dumps(settings).encode())
 
 
 def make(asked: argparse.Namespace) -> dict:

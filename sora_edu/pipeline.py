@@ -178,6 +178,8 @@ class Pipeline:
         check_value("seed", seed, int, (0, 2**32 - 1))
         if not callable(sampler):
             raise InputError(f"sampler={shown(sampler)} is no function; use euler, heun or sde of sora_edu.diffusion")
+        if not callable(callback) and callback is not None:
+            raise InputError(f"callback={shown(callback)} is no function; give one of (step, t, x_t, x_0_hat), or none")
         clips = []
         for start in range(0, len(prompts), BATCH):
             chosen = prompts[start : start + BATCH]

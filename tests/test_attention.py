@@ -213,3 +213,17 @@ def test_a_grid_of_another_size_than_the_tokens_is_refused():
 def test_no_heads_are_refused(heads):
     with pytest.raises(InputError, match=f"heads={heads} share nothing among them; use at least 1"):
         SelfAttention(12, heads)
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 4), (2, 5, 1, 4), (1, 1, 2, 3, 4), (4,)])
+def test_a_mask_for_other_heads_or_batches_is_refused(shape, as_a_user):
+    q, k, v = (torch.randn(2, 3, n, 4) for n in (3, 4, 4))
+    with pytest.raises(InputError, match="attend: mask is "):
+        attend(q, k, v, mask=torch.ones(shape, dtype=torch.bool))
+
+
+def test_tokens_and_words_of_another_width_are_refused(as_a_user):
+    with pytest.raises(InputError, match="x is .*"):
+        SelfAttention(8, 2)(torch.randn(1, 3, 6))
+    with pytest.raises(InputError, match="context is .*"):
+        CrossAttention(8, 2, 5)(torch.randn(1, 3, 8), torch.randn(1, 4, 6))

@@ -176,6 +176,14 @@ def test_sizes_that_the_patch_does_not_divide_are_refused(dit):
         dit(torch.zeros(1, 3, 1, 5, 4), torch.tensor([0.5]), text(1))
 
 
+def test_a_latent_of_another_type_than_the_weights_is_refused(dit, as_a_user):
+    x_t, t = torch.zeros(1, 3, 1, 4, 4, dtype=torch.float64), torch.tensor([0.5])
+    with pytest.raises(InputError, match=r"x_t is torch.float64, the weights are torch.float32; give both one type"):
+        dit(x_t, t, text(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        dit(x_t.float().bfloat16(), t, text(1))
+
+
 def test_heads_must_divide_the_width():
     with pytest.raises(InputError, match="width=30 must be an even multiple of heads=4"):
         DiTConfig(width=30, heads=4)

@@ -322,6 +322,12 @@ def test_a_path_whose_numbers_are_not_shaped_as_its_times_is_refused(unchecked):
         flow.interpolate(x_0, eps, t, path=lambda t: flow.linear(t)._replace(sigma=t[:1]))
 
 
+@pytest.mark.parametrize("n", [-1, 2.0, None, True])
+def test_no_number_of_times_is_refused(n, as_a_user):
+    with pytest.raises(InputError, match=f"n={n} is no number of times; use the number of samples"):
+        flow.sample_times(n)
+
+
 def test_unknown_distribution_of_times_is_refused():
     with pytest.raises(InputError, match=r"kind='normal' .* use 'logit-normal' or 'uniform'"):
         flow.sample_times(4, kind="normal")

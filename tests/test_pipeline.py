@@ -105,6 +105,11 @@ WRONG = [
 ]
 
 
+def test_a_callback_that_is_no_function_is_refused(pipe, as_a_user):
+    with pytest.raises(InputError, match=r"callback=5 is no function; give one of \(step, t, x_t, x_0_hat\), or none"):
+        pipe("a red circle falls", steps=1, callback=5)
+
+
 @pytest.mark.parametrize(("options", "message"), WRONG)
 def test_options_of_another_type_are_refused(pipe, unchecked, options, message):
     with pytest.raises(InputError, match=message):

@@ -281,6 +281,12 @@ def test_a_training_state_is_no_model(run):
         Pipeline.load(next(run.parent.glob("dit.state?.safetensors")))
 
 
+def test_a_batch_that_no_memory_holds_is_refused_before_the_folder_is_touched(tmp_path):
+    with pytest.raises(InputError, match="a batch of 1000000000 clips of 17 frames; use 986895 at most"):
+        train("mini", tmp_path / "new", batch=10**9)
+    assert not (tmp_path / "new").exists()
+
+
 def test_unknown_presets_and_replaced_lengths():
     with pytest.raises(InputError, match="preset 'huge' is unknown; use one of tiny, compact"):
         choose_preset("huge")

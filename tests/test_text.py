@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from sora_edu.config import TextConfig
+from sora_edu.errors import InputError
 from sora_edu.model.text import TextEncoder
 from sora_edu.model.tokenizer import Tokenizer
 
@@ -54,3 +56,10 @@ def test_a_prompt_whose_words_all_do_not_count_has_a_mean_of_zero_and_finite_gra
     mean.square().sum().backward()
     assert all(p.grad.isfinite().all() for p in encoder.parameters() if p.grad is not None)
     torch.testing.assert_close(mean[0], encoder(ids[:1], mask[:1])[2][0])
+
+
+def test_ids_of_no_word_are_refused():
+    encoder = TextEncoder(CONFIG, 20)
+    for ids in ([[0, 20]], [[-1, 3]]):
+        with pytest.raises(InputError, match=r"ids reach from -?\d+ to \d+; there are 20 words, from 0"):
+            encoder(torch.tensor(ids), torch.ones(1, 2, dtype=torch.bool))

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sora_edu.checked import checked
-from sora_edu.errors import InputError
-from sora_edu.shapes import Times
+from sora_edu.errors import InputError, shown
+from sora_edu.shapes import Times, is_whole
 
 VelocityFn = Callable[[Float[Tensor, "b *rest"], Times], Float[Tensor, "b *rest"]]  # (x_t, t) -> velocity
 EpsFn = Callable[[Float[Tensor, "b *rest"], Int[Tensor, " b"]], Float[Tensor, "b *rest"]]  # (x_s, s in 1..) -> eps
@@ -187,8 +187,10 @@ def sample_times(
     """Draw n training times in [0, 1]: "uniform", or "logit-normal" (SD3 section 3.1), t = sigmoid(normal).
 
     Logit-normal draws the middle more often than the ends, where the answer is nearly given. shift as in shift_times.
-    Raises InputError for another kind. The generator must live on the device.
+    Raises InputError for another kind or count. The generator must live on the device.
     """
+    if not is_whole(n, 0, 10**9):
+        raise InputError(f"n={shown(n)} is no number of times; use the number of samples in a batch")
     if kind == "uniform":
         t = torch.rand(n, generator=generator, device=device)
     elif kind == "logit-normal":

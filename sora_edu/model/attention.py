@@ -15,8 +15,7 @@ from sora_edu.model.positions import Rope, apply_rope
 from sora_edu.shapes import Grid, Tokens, head_width
 
 Heads = Float[Tensor, "b heads n dh"]
-Context = Float[Tensor, "b m dc"]  # what is looked at, such as the words of a prompt
-Mask = Bool[Tensor, "*#lead #n m"]  # True where looking is allowed; broadcast to b heads n m
+Mask = Bool[Tensor, "#n m"] | Bool[Tensor, "#heads #n m"] | Bool[Tensor, "#b #heads #n m"]  # True: looking is allowed
 
 
 @checked
@@ -65,7 +64,9 @@ class SelfAttention(nn.Module):
         self.norm_k = nn.RMSNorm(dh, eps=1e-6)
 
     @checked
-    def forward(self, x: Tokens, *, rope: Rope | None = None, mask: Mask | None = None) -> Tokens:
+    def forward(
+        self, x: Float[Tensor, "b n {self.out.in_features}"], *, rope: Rope | None = None, mask: Mask | None = None
+    ) -> Tokens:
         q, k, v = rearrange(self.qkv(x), "b n (three heads dh) -> three b heads n dh", three=3, heads=self.heads)
         q = self.norm_q(q.to(x.dtype))  # autocast made q and k bf16; the norm keeps to the precision of x
         k = self.norm_k(k.to(x.dtype))
@@ -87,7 +88,13 @@ class CrossAttention(nn.Module):
         self.norm_k = nn.RMSNorm(dh, eps=1e-6)
 
     @checked
-    def forward(self, x: Tokens, context: Context, *, mask: Bool[Tensor, "b m"] | None = None) -> Tokens:
+    def forward(
+        self,
+        x: Float[Tensor, "b n {self.out.in_features}"],
+        context: Float[Tensor, "b m {self.kv.in_features}"],  # what is looked at, such as the words of a prompt
+        *,
+        mask: Bool[Tensor, "b m"] | None = None,
+    ) -> Tokens:
         q = rearrange(self.q(x), "b n (heads dh) -> b heads n dh", heads=self.heads)
         k, v = rearrange(self.kv(context), "b m (two heads dh) -> two b heads m dh", two=2, heads=self.heads)
         mask = None if mask is None else mask[:, None, None]  # b 1 1 m

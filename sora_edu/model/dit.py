@@ -106,6 +106,8 @@ class VideoDiT(nn.Module):
         d, heads = self.config.width, self.config.heads
         pf, ph, pw = self.config.patch
         grid = self.grid(x_t)
+        if x_t.dtype != self.embed.weight.dtype and not torch.is_autocast_enabled(x_t.device.type):
+            raise InputError(f"x_t is {x_t.dtype}, the weights are {self.embed.weight.dtype}; give both one type")
         if t.ndim == 2 and pf > 1:
             raise InputError(f"t has a time for each latent frame, but a token spans {pf}; give one time for each clip")
         rope = rope_nd(grid, d // heads, device=x_t.device)  #                           n dh/2 each

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sora_edu.checked import checked
 from sora_edu.config import TextConfig
+from sora_edu.errors import InputError
 from sora_edu.model.attention import SelfAttention
 from sora_edu.model.positions import Rope, rope_nd
 from sora_edu.shapes import Tokens
@@ -52,6 +53,9 @@ class TextEncoder(nn.Module):
 
     @checked
     def forward(self, ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> TextState:
+        words = self.embed.num_embeddings
+        if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < words:
+            raise InputError(f"ids reach from {int(ids.min())} to {int(ids.max())}; there are {words} words, from 0")
         rope = rope_nd((ids.shape[1],), self.config.width // self.config.heads, device=ids.device)
         x = self.embed(ids)  #                                          b l dc
         for block in self.blocks:

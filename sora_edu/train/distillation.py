@@ -165,9 +165,10 @@ def train_student(
 
 
 def student_preset(preset: Preset) -> Preset:
-    """The teacher's preset with the student's way of sampling: STRIDES steps, no guidance."""
+    """The teacher's preset with the student's way of sampling: STRIDES steps, no guidance, and one size of clips."""
+    walked = replace(preset, other_sizes=(), other_share=0.0, known_frames=0.0)  # what the recorded walks show
     return replace(
-        preset, steps=STRIDES, cfg_scale=1.0, description=f"{preset.description}; {STRIDES} steps without guidance"
+        walked, steps=STRIDES, cfg_scale=1.0, description=f"{preset.description}; {STRIDES} steps without guidance"
     )
 
 

@@ -46,6 +46,7 @@ from sora_edu.train.loop import Stage, fit
 from sora_edu.train.options import TrainOptions
 from sora_edu.train.run_folder import RunFolder, lacks_settings, read_metrics
 from sora_edu.train.watching import watch_transformer, watch_vae
+from sora_edu.world.scenes import MOST_FRAMES
 
 TRANSFORMER = (VideoDiTBlock, TextBlock)  # the blocks that are compiled, and sharded under FSDP2
 LossFn = Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
@@ -259,8 +260,11 @@ def check_job(job: Job) -> None:
         compiled = job.device.type == "cuda" and should_compile(job.preset.dit_train.steps, job.options.compile)
         if not compiled:
             raise InputError(f"--graphs needs cuda and {LONG} steps or more, not {job.device}; leave it out")
+    frames = job.preset.world.frames
     for config in (job.preset.vae_train, job.preset.dit_train):
         job.ranks.rows(config.batch)  # refuses a batch that cannot be shared
+        if config.batch > MOST_FRAMES // frames:
+            raise InputError(f"a batch of {config.batch} clips of {frames} frames; use {MOST_FRAMES // frames} at most")
 
 
 def check_run(run: RunFolder, options: TrainOptions, preset: Preset) -> None:

@@ -209,8 +209,11 @@ class Preset:
         check_fields(self, **counts, **weights, shift=(0.01, 100), cfg_scale=(0, 100), other_share=(0, 1))
         if self.times not in ("logit-normal", "uniform"):
             raise InputError(f"times={shown(self.times)} are not drawn; use 'logit-normal' or 'uniform'")
+        _, ph, pw = self.dit.patch
         for frames, height, width in self.other_sizes:
             self.vae.latent_shape(frames, height, width)
+            check_divisible("height", height, self.vae.fs * ph)
+            check_divisible("width", width, self.vae.fs * pw)
         if self.other_share and not self.other_sizes:
             raise InputError(f"other_share={self.other_share} of no other_sizes; give some, such as (33, 32, 32)")
         if self.dit.channels != self.vae.channels:

@@ -66,6 +66,12 @@ def test_a_whole_number_may_be_given_for_a_fraction():
         (lambda: replace(TINY, shift=None), "shift=None must be a number from 0.01 to 100"),
         (lambda: replace(TINY, vae=VAEConfig(channels=8)), "channels=16 of the transformer must be the VAE's 8"),
         (lambda: replace(TINY, text=TextConfig(width=64)), "text_width=128 must be the text encoder's width=64"),
+        (lambda: replace(TINY, other_sizes=((17, 32),)), r"other_sizes=.* must be tuples of 3 numbers, each a whole"),
+        (lambda: replace(TINY, other_sizes=((18, 32, 32),)), "frames=18 is not 1 .* use 17 or 21"),
+        (lambda: replace(TINY, other_sizes=((17, 32, 36),)), "width=36 is not a positive multiple of 8; use 32 or 40"),
+        (lambda: replace(TINY, other_sizes=()), r"other_share=0.5 of no other_sizes; give some, such as \(33, 32, 32\)"),
+        (lambda: replace(TINY, times="normal"), "times='normal' are not drawn; use 'logit-normal' or 'uniform'"),
+        (lambda: WorldConfig(duration=65.0), "duration=65.0 must be a number from 1 to 64"),
     ],
 )
 def test_each_message_names_the_value_and_what_fits(make, message):
@@ -76,6 +82,17 @@ def test_each_message_names_the_value_and_what_fits(make, message):
 def test_the_parts_of_a_preset_are_checked_by_their_own_kind():
     with pytest.raises(InputError, match="world=.* must be a WorldConfig"):
         Preset(**{field.name: getattr(TINY, field.name) for field in fields(TINY)} | {"world": TINY.vae})
+
+
+def test_a_world_of_another_size_is_filmed_at_the_same_rate():
+    preset = replace(TINY, world=WorldConfig(pair_fraction=0.3), other_sizes=((33, 24, 40), (1, 32, 32), (9, 48, 48)))
+    own, *others = preset.worlds
+    assert own == preset.world
+    assert [(w.frames, w.height, w.width) for w in others] == list(preset.other_sizes)
+    assert [w.duration for w in others] == [32.0, 16.0, 8.0]
+    assert {w.pair_fraction for w in others} == {0.3} and others[0].pixels == 33 * 24 * 40
+    picture = replace(TINY, world=WorldConfig(frames=1))
+    assert picture.world_at(17, 32, 32).duration == 16.0  # a picture has no rate
 
 
 def test_the_latents_shape_follows_from_the_settings():

@@ -151,6 +151,7 @@ def sample(
     size: str | None = None,
     steps: int | None = None,
     cfg_scale: float | None = None,
+    negative: str | None = None,
     seed: int = 0,
 ) -> None:
     """Generate a clip from each prompt, and print the path of each.
@@ -165,6 +166,7 @@ def sample(
         size: HEIGHTxWIDTH in pixels; the checkpoint's own unless given, 32x32 for tiny.
         steps: Sampling steps: more are slower and finer. The checkpoint's own unless given: tiny 25, tiny-student 4.
         cfg_scale: Guidance: 1 takes the prompt as it is, more insists on it, 0 ignores it. tiny 3, tiny-student 1.
+        negative: What not to show, in double quotes: guidance leads away from it. Needs a cfg-scale above 1.
         seed: Chooses the noise: clip i starts from that of (seed, i), so the same seed, prompt and place among the
             prompts give the same clip; bit for bit with the same number of threads.
     """
@@ -179,7 +181,8 @@ def sample(
 
     pipe = Pipeline.load(checkpoint)
     tell(untrained_note(pipe.preset, frames, height_width))
-    videos = pipe(list(prompts), frames=frames, size=height_width, steps=steps, cfg_scale=cfg_scale, seed=seed)
+    drawn = {"steps": steps, "cfg_scale": cfg_scale, "negative": negative, "seed": seed}
+    videos = pipe(list(prompts), frames=frames, size=height_width, **drawn)
     out.parent.mkdir(parents=True, exist_ok=True)
     for video, path in zip(videos, paths, strict=True):
         report(path, save_clip(video, path))

@@ -157,6 +157,7 @@ class Pipeline:
         size: tuple[int, int] | None = None,
         steps: int | None = None,
         cfg_scale: float | None = None,
+        negative: str | None = None,
         seed: int = 0,
         sampler=euler,
         callback: Callback | None = None,
@@ -164,6 +165,7 @@ class Pipeline:
         """Clips of the prompts, pixels in [-1, 1], float32 on the CPU.
 
         frames, size, steps and cfg_scale are the preset's unless given: 17, (32, 32), 25 and 3 for tiny.
+        negative: what not to show; guidance then leads away from it, and not from the empty caption.
         Clip i starts from noise of (seed, i) whatever its neighbours are. Raises PromptError for a prompt that
         cannot be drawn, InputError for a size, steps, scale or seed that does not fit; warns of unknown words.
         """
@@ -176,6 +178,10 @@ class Pipeline:
         cfg_scale = self.preset.cfg_scale if cfg_scale is None else cfg_scale
         check_value("cfg_scale", cfg_scale, float, (0, 100))
         check_value("seed", seed, int, (0, 2**32 - 1))
+        check_value("negative", negative or "", str)
+        if negative is not None and cfg_scale <= 1:
+            raise InputError(f"negative={shown(negative)} does nothing at cfg_scale={cfg_scale}; use one above 1, as 3")
+        away = "" if negative is None else check_prompt(negative)
         if not callable(sampler):
             raise InputError(f"sampler={shown(sampler)} is no function; use euler, heun or sde of sora_edu.diffusion")
         if not callable(callback) and callback is not None:
@@ -185,7 +191,7 @@ class Pipeline:
             chosen = prompts[start : start + BATCH]
             noise = torch.stack([self.noise(shape, seed, start + i) for i in range(len(chosen))]).to(self.device)
             with autocast(self.device):
-                text, null_text = self.encode_text(chosen), self.encode_text([""])
+                text, null_text = self.encode_text(chosen), self.encode_text([away])
                 velocity = guided(self.velocity, text=text, null_text=null_text, cfg_scale=cfg_scale)
                 z = sampler(velocity, noise, steps=steps, shift=self.preset.shift, callback=callback)
                 clips.append(self.vae.decode(z).float().clamp(-1, 1).cpu())

@@ -42,12 +42,14 @@ class FakePipeline:
     """Stands in for the trained pipeline: grey clips, a VAE that halves the contrast."""
 
     calls: list
-    preset = replace(PRESETS["tiny"], vae=VAEConfig(widths=(8, 8, 8)))
+    preset = replace(PRESETS["tiny"], vae=VAEConfig(widths=(8, 8, 8)), other_sizes=((33, 24, 40),))
 
     def __init__(self):
         self.vae = VideoVAE(self.preset.vae)
 
-    def __call__(self, prompts, *, frames=None, size=None, steps=25, cfg_scale=3.0, seed=0, callback=None):
+    def __call__(
+        self, prompts, *, frames=None, size=None, steps=25, cfg_scale=3.0, negative=None, seed=0, callback=None
+    ):
         FakePipeline.calls.append((prompts, frames, size, steps, cfg_scale, seed))
         if "zorp" in prompts:
             warnings.warn("unknown word 'zorp';\nnearest: 'drop'", UnknownWordWarning, stacklevel=2)
@@ -173,13 +175,14 @@ def test_single_words_in_a_row_are_asked_for_quotes_and_still_drawn(run, pipelin
         (["--frames", "9", "--size", "32x48"], "9x32x48"),
         (["--frames", "1", "--size", "16x16"], "1x16x16"),
         (["--frames", "17", "--size", "32x32"], None),
+        (["--frames", "33", "--size", "24x40"], None),
         (["--frames", "1"], None),
         ([], None),
     ],
 )
 def test_a_size_that_was_not_trained_is_noted(run, pipeline, tmp_path, options, asked):
     status, _, err = run("sample", "a red circle falls", "--out", str(tmp_path / "a.gif"), *options)
-    trained = "note: this checkpoint was trained at 17x32x32, frames x height x width"
+    trained = "note: this checkpoint was trained at 17x32x32, 33x24x40, frames x height x width"
     assert status == 0 and err == (f"{trained}; clips of {asked} may be unreadable\n" if asked else "")
 
 
@@ -398,7 +401,8 @@ def test_evaluate_prints_the_figures_and_writes_them(run, monkeypatch, tmp_path)
         assert line in [" ".join(printed.split()) for printed in out.splitlines()]
     assert json.loads(file.read_text()) == RESULTS
     assert [path.name for path in file.parent.iterdir()] == ["figures.json"]
-    assert calls == [("tiny", dict(split="heldout", n=8, steps=None, cfg_scale=None, seed=0))]
+    filmed = dict(frames=None, size=None, given="nothing")
+    assert calls == [("tiny", dict(split="heldout", n=8, steps=None, cfg_scale=None, seed=0, **filmed))]
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["bench", "--smoke"]])

@@ -69,7 +69,10 @@ def test_a_whole_number_may_be_given_for_a_fraction():
         (lambda: replace(TINY, other_sizes=((17, 32),)), r"other_sizes=.* must be tuples of 3 numbers, each a whole"),
         (lambda: replace(TINY, other_sizes=((18, 32, 32),)), "frames=18 is not 1 .* use 17 or 21"),
         (lambda: replace(TINY, other_sizes=((17, 32, 36),)), "width=36 is not a positive multiple of 8; use 32 or 40"),
-        (lambda: replace(TINY, other_sizes=()), r"other_share=0.5 of no other_sizes; give some, such as \(33, 32, 32\)"),
+        (
+            lambda: replace(TINY, other_sizes=()),
+            r"other_share=0.5 of no other_sizes; give some, such as \(33, 32, 32\)",
+        ),
         (lambda: replace(TINY, times="normal"), "times='normal' are not drawn; use 'logit-normal' or 'uniform'"),
         (lambda: WorldConfig(duration=65.0), "duration=65.0 must be a number from 1 to 64"),
     ],

@@ -105,6 +105,28 @@ WRONG = [
 ]
 
 
+def test_guidance_leads_away_from_the_negative_prompt(pipe):
+    prompt, seen = "a red circle falls", {}
+    plain = pipe(prompt, steps=2, cfg_scale=1.0)
+    for negative in (prompt, "a blue star grows", None):
+        seen[negative] = pipe(prompt, steps=2, cfg_scale=3.0, negative=negative)
+    assert (seen[prompt] - plain).abs().mean() < 0.01  # away from itself is nowhere
+    assert (seen["a blue star grows"] - seen[None]).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"negative": "a star", "cfg_scale": 1.0}, InputError, "negative='a star' does nothing at cfg_scale=1.0"),
+        ({"negative": ""}, PromptError, "empty"),
+        ({"negative": 5}, InputError, "negative=5 must be text"),
+    ],
+)
+def test_a_negative_prompt_that_cannot_work_is_refused(pipe, as_a_user, options, error, message):
+    with pytest.raises(error, match=message):
+        pipe("a red circle falls", steps=1, **options)
+
+
 def test_a_callback_that_is_no_function_is_refused(pipe, as_a_user):
     with pytest.raises(InputError, match=r"callback=5 is no function; give one of \(step, t, x_t, x_0_hat\), or none"):
         pipe("a red circle falls", steps=1, callback=5)

@@ -180,7 +180,7 @@ MIXTURE = points.ring()
 
 # name of the door -> the object it belongs to, where it is a method, and arguments that fit
 RECIPES = {
-    "attend": lambda: {"q": rand(2, 2, 5, 6), "k": rand(2, 2, 7, 6), "v": rand(2, 2, 7, 6), "mask": true(2, 1, 5, 7)},
+    "attend": lambda: {"q": rand(2, 2, 5, 6), "k": rand(2, 2, 7, 6), "v": rand(2, 2, 7, 6), "mask": true(2, 2, 5, 7)},
     "apply_rotary": lambda: {"q": rand(2, 2, N, 6), "k": rand(2, 2, N, 6), "rope": rope()},
     "SelfAttention.forward": lambda: (
         attention.SelfAttention(24, 4),
@@ -208,6 +208,12 @@ RECIPES = {
         {"x_t": LATENT, "t": T, "ids": whole(2, 6), "mask": true(2, 6)},
     ),
     "mean_interval": lambda: {"values": T},
+    "median_interval": lambda: {"values": T},
+    "seam_ratio": lambda: {"video": VIDEO},
+    "animated": lambda: {
+        **{"pipeline": pipe(), "prompts": ["a red circle falls", "a ring"], "first": rand(2, 3, 1, 16, 16)},
+        **{"frames": 5, "size": (16, 16), "seed": 0, "steps": 1},
+    },
     "compare": lambda: {"said": captions.described(state())[0], "tracked": tracked(), "i": 0},
     "shares_right": lambda: {"said": captions.described(state()), "tracked": tracked()},
     "times_of_frames": lambda: {"t": T, "known": true(2, 3)},

@@ -15,7 +15,7 @@ from sora_edu.model.positions import Rope, apply_rope
 from sora_edu.shapes import Grid, Tokens, head_width
 
 Heads = Float[Tensor, "b heads n dh"]
-Mask = Bool[Tensor, "#n m"] | Bool[Tensor, "#heads #n m"] | Bool[Tensor, "#b #heads #n m"]  # True: looking is allowed
+Mask = Bool[Tensor, "#b #heads #n m"] | Bool[Tensor, "#heads #n m"] | Bool[Tensor, "#n m"]  # True: looking is allowed
 
 
 @checked

@@ -53,11 +53,12 @@ class TextEncoder(nn.Module):
 
     @checked
     def forward(self, ids: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> TextState:
-        words = self.embed.num_embeddings
-        if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < words:
-            raise InputError(f"ids reach from {int(ids.min())} to {int(ids.max())}; there are {words} words, from 0")
         rope = rope_nd((ids.shape[1],), self.config.width // self.config.heads, device=ids.device)
-        x = self.embed(ids)  #                                          b l dc
+        try:
+            x = self.embed(ids)  #                                      b l dc
+        except IndexError as error:
+            found = f"ids reach from {int(ids.min())} to {int(ids.max())}"
+            raise InputError(f"{found}; there are {self.embed.num_embeddings} words, from 0") from error
         for block in self.blocks:
             x = block(x, rope, mask[:, None, None])  #                  b l dc
         x = self.norm(x)

@@ -45,11 +45,11 @@ class Muon(torch.optim.Muon):
     def step(self, closure=None):
         for weight, matrix in zip(self.weights, self.param_groups[0]["params"], strict=True):
             if weight.grad is not None:
-                matrix.grad = gathered(weight.grad).flatten(1)
+                matrix.grad = _gathered(weight.grad).flatten(1)
         return super().step(closure)
 
 
-def gathered(gradient: Tensor) -> Tensor:
+def _gathered(gradient: Tensor) -> Tensor:
     """The whole of a gradient that is sharded, on every rank; any other as it is."""
     if not is_sharded(gradient):
         return gradient

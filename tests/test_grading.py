@@ -1,11 +1,16 @@
 """Checks accept every correct form, tell a wrong answer which misconception it shows, and cannot be fooled by shape."""
 
+import contextlib
+import math
+import sys
+import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
+from sora_edu.course import grading
 from sora_edu.course.grading import (
     MISCONCEPTIONS,
     Result,
@@ -129,7 +134,7 @@ def test_a_function_is_compared_on_hidden_inputs():
     assert check_transpose(lambda x: x.T)
     assert check_transpose(lambda x: x.T.tolist()) and check_transpose(lambda x: x.numpy().T)
     assert "misconception 2" in repr(check_transpose(lambda x: x.reshape(x.shape[1], x.shape[0])))
-    assert "only 0% of the values" in repr(check_transpose(lambda x: x.T + 1))
+    assert "only 0% of the values are: [0, 0] is 1, expected 0" in repr(check_transpose(lambda x: x.T + 1))
     assert "raised ZeroDivisionError" in repr(check_transpose(lambda x: 1 / 0))
     assert repr(check_transpose(lambda x: ...)) == "not answered yet" == repr(check_transpose(...))
     assert "expected a function" in repr(check_transpose(3))
@@ -137,7 +142,7 @@ def test_a_function_is_compared_on_hidden_inputs():
 
 def test_one_wrong_number_is_told_as_it_is_and_a_table_is_not_written_out():
     verdict = check_function(lambda n, table: n / 4, lambda n, table: n / 6, [(3, {"a": 1, "b": 2})], hint="Divide.")
-    assert verdict.text == "on 3, a table of 2 got 0.75, which is not right. Divide."
+    assert verdict.text == "on n = 3, table = a table of 2 got 0.75, expected 0.5. Divide."
 
 
 def test_the_name_of_a_function_begins_whatever_is_said_to_a_wrong_one():
@@ -148,8 +153,12 @@ def test_the_name_of_a_function_begins_whatever_is_said_to_a_wrong_one():
 
     assert named(lambda x: x).text == "turn: no." and named(3).text == "turn: got a int, expected a function"
     where = "turn: on an input of shape (2, 3)"
-    assert named(lambda x: 1 / 0).text == f"{where} it raised ZeroDivisionError: division by zero. Swap."
-    assert named(lambda x: x.T + 1).text == f"{where} the shape is right, but only 0% of the values are. Swap."
+    raised = named(lambda x: 1 / 0).text
+    assert raised.startswith(f"{where} it raised ZeroDivisionError in your line `raised = named(")
+    assert raised.endswith(": division by zero. Swap.")
+    assert named(lambda x: x.T + 1).text.startswith(
+        f"{where} the shape is right, but only 0% of the values are: [0, 0]"
+    )
     assert named(lambda x: ...).verdict == "not answered yet" and named(lambda x: x.T).text == ""
 
 
@@ -161,6 +170,62 @@ def test_a_function_that_writes_on_its_input_harms_nobody():
     assert check_transpose(lambda x: x.mul_(1).T)
     check_transpose(lambda x: x.zero_())
     assert check_transpose(lambda x: x.T)
+
+
+def test_a_list_that_an_answer_empties_is_whole_for_the_next():
+    case = ([1, 2, 3],)
+    for answer in (lambda numbers: sum(numbers.pop() for _ in range(3)), sum):
+        assert check_function(answer, sum, [case, case], hint="")
+
+
+def test_a_forgotten_return_is_told_and_a_stub_is_not():
+    def forgot(x):
+        x.T  # noqa: B018
+
+    def stub(x): ...
+
+    def passes(x):
+        """Writes the transpose."""
+        pass
+
+    assert "returned nothing. Is there a `return`?" in repr(check_transpose(forgot))
+    assert repr(check_transpose(stub)) == repr(check_transpose(passes)) == "not answered yet"
+
+
+def test_an_answer_that_never_ends_is_stopped(monkeypatch):
+    def endless(x):
+        while True:
+            with contextlib.suppress(Exception):
+                x = x + 1
+
+    monkeypatch.setattr(grading, "LIMIT", 0.2)
+    assert "was still running after 0.2 s. Does each of its loops come to an end?" in repr(check_transpose(endless))
+    assert check_transpose(lambda x: x.T)  # and the alarm is off again
+    time.sleep(0.3)
+
+
+def test_an_answer_that_leaves_python_does_not():
+    assert "raised SystemExit" in repr(check_transpose(lambda x: sys.exit(0)))
+
+
+def test_replaced_comparisons_change_nothing(monkeypatch):
+    for module, name in ((math, "isclose"), (np, "allclose"), (np, "isclose"), (np, "asarray")):
+        monkeypatch.setattr(module, name, lambda *a, **o: True)
+    assert not check_number("n", 4, 3, hint="") and not check_array("a", [4], [3], hint="")
+    assert not check_transpose(lambda x: x.T + 1)
+
+
+def test_one_number_has_any_shape_and_views_of_a_table_are_lists():
+    for answer in ([3], (3,), torch.tensor([[3.0]]), np.array(3)):
+        assert check_function(lambda answer=answer: answer, lambda: 3, [()], hint="")
+    table = {1: 5, 2: 6}
+    assert same(table.keys(), [1, 2], 0.0) and same(table.values(), [5, 6], 0.0) and same(range(3), [0, 1, 2], 0.0)
+    assert as_array(10**400) is None and not same(10**400, 3, 0.0)
+
+
+def test_no_message_fills_a_page():
+    told = repr(check_function(lambda x: 1 / 0, len, [("x" * 10_000,)], hint="h" * 9_000))
+    assert len(told) < 450 and told.startswith("not right yet: on 'xxx")
 
 
 def test_an_object_that_equals_everything_passes_no_check_of_a_lesson():

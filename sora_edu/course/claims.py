@@ -41,7 +41,7 @@ class Claim:
 
 # fmt: off
 CLAIMS = (
-    Claim("minute", "Sora makes clips of up to a minute.", "holds", "stated", REPORT,
+    Claim("minute", "Sora made clips of up to a minute.", "holds", "stated", REPORT,
           "Sixty seconds is the length that the report names."),
     Claim("shots", "One clip of Sora's can hold several shots.", "holds", "stated", REPORT,
           "It cuts between camera views and keeps the characters and the style."),
@@ -53,15 +53,16 @@ CLAIMS = (
           "The same model makes pictures: its noise has one frame only."),
     Claim("sizing", "You choose the size of a clip by the shape of its noise.", "holds", "stated", REPORT,
           "Patches of noise are laid out on a grid of the wished size before denoising starts."),
-    Claim("formats", "Sora makes portrait and landscape formats up to 1080p.", "holds", "stated", REPORT,
+    Claim("formats", "Sora made portrait and landscape formats up to 1080p.", "holds", "stated", REPORT,
           "1920 x 1080, 1080 x 1920, and what lies between, from one model."),
-    Claim("stills", "Sora makes still pictures of up to 2048 x 2048.", "holds", "stated", REPORT,
+    Claim("stills", "Sora made still pictures of up to 2048 x 2048.", "holds", "stated", REPORT,
           "The size varies here too."),
     Claim("framing", "Training at native shapes frames better than training on square crops.", "holds", "stated",
           REPORT,
           "The report sets the model beside a twin that saw square crops only; the twin cuts its subjects off."),
     Claim("next", "Sora predicts the next patch, as a language model predicts the next word.", "wrong", "stated",
-          REPORT, "It gets noisy patches and predicts the clean ones, all of them jointly. No causal mask."),
+          REPORT, "It was given noisy patches and predicted the clean ones. That all were denoised together, without a "
+          "causal mask, is inferred, from DiT."),
     Claim("resize", "Sora brings every video to one resolution first.", "wrong", "stated", REPORT,
           "The opposite: it trains at native sizes, and calls resizing and cropping the habit of the past."),
     Claim("physics", "Sora contains a physics engine.", "wrong", "stated", f"{REPORT}; Physics-IQ",
@@ -78,8 +79,9 @@ CLAIMS = (
           "Four sizes (S 33M, B 130M, L 458M, XL 675M), each with patches of 2, 4 or 8: twelve models."),
     Claim("ratio", "XL needs 12 times the compute of B, so Sora is 16/12 = 1.33 times XL.", "wrong", "inferred",
           f"{DIT}, Table 4",
-          "118.64 Gflops over 23.01 is 5.16, so the sum would give 16/5.16 = 3.10. The 12 is a corrupted 5 from a "
-          "thread of guesses, and the report gives no number of parameters at all."),
+          "118.64 Gflops over 23.01 is 5.16, so the sum would give 16/5.16 = 3.10. The 12 stands only in a popular "
+          "article, and where it comes from is not known; Saining Xie's thread (16 February 2024) says 5. The report "
+          "gives no number of parameters at all."),
     Claim("sixteen", "16 times the compute is 16 times the quality, or the parameters.", "wrong", "inferred",
           f"{DIT}, Table 4; {REPORT}",
           "XL/8, XL/4 and XL/2 take 7.39, 29.05 and 118.64 Gflops with about 675M parameters each. (DiT counts "
@@ -95,8 +97,8 @@ CLAIMS = (
     Claim("runway", "Runway uses diffusion, Sora uses a diffusion transformer: two methods.", "wrong", "inferred",
           f"{DIT}; LDM (2112.10752)",
           "Diffusion is the process; U-Net or transformer is the network inside it. Swap the network, keep the loss."),
-    Claim("decoder", "Sora's transformer has an encoder that makes noise and a decoder that makes the picture.",
-          "wrong", "inferred", DIT,
+    Claim("decoder", "Sora's transformer has an encoder for the noisy input and a decoder that predicts the clean "
+          "picture.", "wrong", "inferred", DIT,
           "DiT is one stack of equal blocks and a linear head. 'Decoder' has three senses: half of a translation "
           "transformer, a transformer with a causal mask, and the half of a VAE that turns latents into pixels."),
     Claim("blur", "Diffusion makes pictures blurred, then sharpens them.", "wrong", "inferred", "DDPM (2006.11239)",
@@ -125,10 +127,11 @@ CLAIMS = (
           "G.pt (2209.12892); 2402.13144",
           "No source found. G.pt learned from 23M checkpoints of over 100,000 runs, for tiny networks; Neural Network "
           "Diffusion made 2,048 batch-norm weights from 300 checkpoints. Those runs have to be paid for first: count "
-          "how many generated networks it takes to break even (lesson 16)."),
+          "how many generated networks it takes to break even (lesson 16, planned)."),
     Claim("data", "Transformers need huge data; on small data convolutions win.", "not known", "unknown",
           "ViT (2010.11929)",
-          "ViT's evidence is about telling pictures apart, not making them. Lesson 13 tries it at equal compute."),
+          "ViT's evidence is about telling pictures apart, not making them. Lesson 13 (planned) tries it at equal "
+          "compute."),
 )
 # fmt: on
 

@@ -4,15 +4,28 @@ The checks of a lesson live in ``checks_NN.py``, built from ``check_number``, ``
 A check prints its verdict, and is true where the answer is right, so ``assert checks.tokens(n)`` works too.
 """
 
+import contextlib
+import copy
+import dis
 import html
-import math
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import linecache
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
 from functools import wraps
+from math import isclose  # names of our own: an answer that replaces numpy.allclose changes nothing here
 from numbers import Number
 
 import numpy as np
 import torch
+from numpy import allclose, asarray
+from numpy import isclose as are_close
+
+LONGEST = 400  # characters of a message
+LIMIT = 120.0  # seconds after which an answer is taken to run for ever, on the slowest machine
 
 MISCONCEPTIONS = {  # the course's list; a diagnosis names one by its number
     1: "a patch is any crop",
@@ -95,7 +108,9 @@ def right(message: str = "") -> Result:
 
 
 def wrong(message: str, misconception: int | None = None) -> Result:
-    """The answer is wrong; the message says how, and what to look at next."""
+    """The answer is wrong; the message says how, and what to look at next; a very long one loses its middle."""
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST // 2]} ... {message[5 - LONGEST // 2 :]}"
     return Result("not right yet", message, misconception)
 
 
@@ -122,6 +137,8 @@ def as_array(answer: object) -> np.ndarray | None:
     """Numbers in any form (int, fraction, nested lists, array, tensor on any device) as float64; else None."""
     if isinstance(answer, torch.Tensor):
         answer = answer.detach().cpu().to(torch.float64).numpy()
+    if isinstance(answer, KeysView | ValuesView | range):
+        answer = list(answer)
     if isinstance(answer, list | tuple):
         parts = [as_array(part) for part in answer]
         if any(part is None for part in parts) or len({part.shape for part in parts}) > 1:
@@ -130,8 +147,8 @@ def as_array(answer: object) -> np.ndarray | None:
     if not isinstance(answer, np.ndarray | np.generic | Number):
         return None  # nothing else is asked to convert or compare itself
     try:
-        return np.asarray(answer if isinstance(answer, np.ndarray) else float(answer), dtype=np.float64)
-    except (TypeError, ValueError):
+        return asarray(answer if isinstance(answer, np.ndarray) else float(answer), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -142,11 +159,11 @@ def as_number(answer: object) -> float | None:
 
 
 def same(answer: object, expected: object, tolerance: float) -> bool:
-    """True where both hold the same numbers in the same shape, up to ``tolerance``."""
+    """True where both hold the same numbers in the same shape, up to ``tolerance``; one number has any shape."""
     ours, theirs = as_array(answer), as_array(expected)
-    if ours is None or theirs is None or ours.shape != theirs.shape:
+    if ours is None or theirs is None or (ours.shape != theirs.shape and not ours.size == theirs.size == 1):
         return False
-    return bool(np.allclose(ours, theirs, rtol=0.0, atol=tolerance))
+    return bool(allclose(ours.reshape(theirs.shape), theirs, rtol=0.0, atol=tolerance))
 
 
 def check_number(
@@ -170,9 +187,9 @@ def check_number(
     value = as_number(answer)
     if value is None:
         return wrong(f"{name}: got a {type(answer).__name__}, expected one number")
-    if math.isclose(value, expected, rel_tol=0.0, abs_tol=tolerance):
+    if isclose(value, expected, rel_tol=0.0, abs_tol=tolerance):
         return right(why)
-    known = next((w for w in wrongs if math.isclose(value, w.answer, rel_tol=0.0, abs_tol=tolerance)), None)
+    known = next((w for w in wrongs if isclose(value, w.answer, rel_tol=0.0, abs_tol=tolerance)), None)
     return known.result(name) if known else wrong(f"{name}: got {value:g}. {hint}")
 
 
@@ -195,17 +212,25 @@ def check_array(
     return known.result(name) if known else wrong(f"{name}: {difference(answer, expected, tolerance)}. {hint}")
 
 
-def difference(answer: object, expected: object, tolerance: float) -> str:
-    """How numbers differ from the expected ones: in kind, in shape, or in some of the values."""
+def difference(answer: object, expected: object, tolerance: float, *, reveal: bool = False) -> str:
+    """How numbers differ from the expected ones: in kind, in shape, or in some of the values.
+
+    reveal: say what was expected, too: of a hidden case it helps, of an exercise it would be the answer.
+    """
     values, target = as_array(answer), as_array(expected)
     if values is None:
         return f"got a {type(answer).__name__}, expected numbers of shape {target.shape}"
     if values.shape != target.shape:
         return f"got shape {values.shape}, expected {target.shape}"
     if values.size == 1:
-        return f"got {float(values.reshape(-1)[0]):g}, which is not right"
-    share = np.isclose(values, target, rtol=0.0, atol=tolerance).mean()
-    return f"the shape is right, but only {share:.0%} of the values are"
+        wanted = f"expected {target.reshape(-1)[0]:g}" if reveal else "which is not right"
+        return f"got {values.reshape(-1)[0]:g}, {wanted}"
+    fits = are_close(values, target, rtol=0.0, atol=tolerance)
+    told = f"the shape is right, but only {fits.mean():.0%} of the values are"
+    if not reveal:
+        return told
+    first = tuple(int(i) for i in np.argwhere(~fits)[0])
+    return f"{told}: [{', '.join(map(str, first))}] is {values[first]:g}, expected {target[first]:g}"
 
 
 def not_a_function(answer: object, expected: str) -> Result | None:
@@ -215,16 +240,67 @@ def not_a_function(answer: object, expected: str) -> Result | None:
     return None if callable(answer) else wrong(f"got a {type(answer).__name__}, expected {expected}")
 
 
+class StillRunningError(BaseException):
+    """Time is up; no ``except Exception`` of an answer's own catches it."""
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise StillRunningError after so many seconds, where a process has an alarm: not on Windows, not in threads."""
+    can = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    if not can or signal.getitimer(signal.ITIMER_REAL)[0]:  # or another limit runs already
+        yield
+        return
+
+    def stop(*_):
+        raise StillRunningError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def copied(argument: object) -> object:
+    """A copy of numbers or of a container, for an answer to write on; functions and networks go as they are."""
+    if torch.is_tensor(argument):
+        return argument.clone()
+    return copy.deepcopy(argument) if isinstance(argument, list | dict | set | np.ndarray) else argument
+
+
+def line_of(error: BaseException, function: object) -> str:
+    """The learner's own line in which an error arose, or nothing where it is not known."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    text = linecache.getline(own[-1].filename, own[-1].lineno).strip() if own else ""
+    return f" in your line `{text[:80]}`" if text else ""
+
+
+def is_stub(function: object) -> bool:
+    """Whether a function's body is empty: nothing but a docstring, ``...`` or ``pass``."""
+    code = getattr(function, "__code__", None)
+    idle = ("RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST")
+    return code is not None and all(step.opname in idle for step in dis.get_instructions(code))
+
+
 def call_answer(function: Callable, arguments: Sequence, told: str, hint: str = "") -> object:
     """What a learner's function returns for copies of the arguments; a Result where it raises or is not filled in.
 
     Copies, so that a function that writes on its input harms nobody. ``told`` begins the sentence about an error.
     """
-    copies = [part.clone() if torch.is_tensor(part) else part for part in arguments]
     try:
-        value = function(*copies)
-    except Exception as error:  # whatever a learner's function raises is part of its answer
-        return wrong(f"{told} raised {type(error).__name__}: {error}. {hint}".strip())
+        with limited(LIMIT):
+            value = function(*map(copied, arguments))
+    except StillRunningError:
+        return wrong(f"{told} was still running after {LIMIT:g} s. Does each of its loops come to an end?")
+    except (Exception, SystemExit) as error:  # whatever a learner's function raises is part of its answer
+        where = line_of(error, function)
+        return wrong(f"{told} raised {type(error).__name__}{where}: {str(error)[:150]}. {hint}".strip())
+    if value is None and not is_stub(function):
+        return wrong(f"{told} returned nothing. Is there a `return`?")
     return Result("not answered yet") if unanswered(value) else value
 
 
@@ -247,7 +323,7 @@ def check_function(
     if (refusal := not_a_function(function, "a function")) is not None:
         return refusal.named(name)
     for case in cases:
-        where = f"on {describe(case)}"
+        where = f"on {describe(case, function)}"
         value = call_answer(function, case, f"{where} it", hint)
         if isinstance(value, Result):
             return value.named(name)
@@ -257,7 +333,7 @@ def check_function(
             if same(value, twin, tolerance) and not same(expected, twin, tolerance):
                 return known.result(name)
         if not same(value, expected, tolerance):
-            return wrong(f"{where} {difference(value, expected, tolerance)}. {hint}").named(name)
+            return wrong(f"{where} {difference(value, expected, tolerance, reveal=True)}. {hint}").named(name)
     return right(why)
 
 
@@ -269,12 +345,21 @@ def all_right(*results: Result, why: str) -> Result:
     return right(why)
 
 
-def describe(case: tuple) -> str:
-    """The arguments of a case: tensors by their shapes, tables by their length, the rest as it is written."""
+def describe(case: tuple, function: Callable | None = None) -> str:
+    """The arguments of a case: tensors by their shapes, tables by their length, the rest as it is written.
+
+    function: one whose own names for them are said, too.
+    """
 
     def words(part: object) -> str:
         if torch.is_tensor(part):
             return f"an input of shape {tuple(part.shape)}"
-        return f"a table of {len(part)}" if isinstance(part, Mapping) else repr(part)
+        return f"a table of {len(part)}" if isinstance(part, Mapping) else repr(part)[:60]
 
-    return ", ".join(map(words, case))
+    try:
+        names = list(inspect.signature(function).parameters) if function else []
+    except (TypeError, ValueError):
+        names = []
+    if len(names) < max(len(case), 2):  # a single argument needs no name
+        return ", ".join(map(words, case))
+    return ", ".join(f"{name} = {words(part)}" for name, part in zip(names, case, strict=False))

@@ -51,7 +51,7 @@ def apply_rotary(q: Heads, k: Heads, rope: Rope | None) -> tuple[Heads, Heads]:
 class SelfAttention(nn.Module):
     """Multi-head self-attention with fused qkv, QK-norm and optional rotary positions.
 
-    QK-norm (2302.05442) bounds q . k, so that softmax stays soft while weights grow.
+    QK-norm (2302.05442) bounds q . k by dh times learned gains, so that softmax stays soft while weights grow.
     """
 
     def __init__(self, d: int, heads: int):

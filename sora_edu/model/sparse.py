@@ -1,8 +1,8 @@
 """Sparse attention: windows of near tokens, strides of far ones; as masks to look at, and as groups to compute.
 
-A mask says who may look at whom, but saves nothing: every score is computed, and most are thrown away. The modules
-first cut the tokens into groups and attend within each, so that a pair that is not allowed is never computed
-(lesson 04).
+A mask says who may look at whom. A dense one, as here, saves nothing: every score is computed, and most are thrown
+away (a kernel that skips whole blocks, such as flex_attention, can save). The modules first cut the tokens into groups
+and attend within each, so that a pair that is not allowed is never computed (lesson 04).
 """
 
 from einops import rearrange

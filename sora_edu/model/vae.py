@@ -141,7 +141,7 @@ class VideoVAE(nn.Module):
     @torch.no_grad()
     @checked
     def fit_scale(self, latents: Latent) -> None:
-        """Set mean and scale from latents made while they were 0 and 1 (LDM 2112.10752, section 4.3.2)."""
+        """Set mean and scale from latents made while they were 0 and 1 (LDM 2112.10752, Appendix G)."""
         std, mean = torch.std_mean(latents.float(), (0, 2, 3, 4), keepdim=True)
         self.latent_mean.copy_(mean[0])
         self.latent_scale.copy_(1 / std[0].clamp(min=1e-6))

@@ -314,7 +314,7 @@ def test_the_ratio_in_any_right_form(ratio):
         (lambda n, d: n * n / (12 * d * d), "A pair costs 2 d"),
         (lambda n, d: 2 * n * n / (12 * n * d * d), "One d is missing"),
         (lambda n, d: 2 * n * d / (12 * n * d * d), "misconception 7"),
-        (lambda n, d: 80 / (6 * 192), "which is not right"),
+        (lambda n, d: 80 / (6 * 192), "expected 1"),
         (lambda n, d: 2 * n * n * d, "12 d * d"),
     ],
 )

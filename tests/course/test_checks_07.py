@@ -210,7 +210,7 @@ def scalar_time(velocity_fn, noise, times):
         (scalar_time, "one per sample"),
         (lambda fn, noise, times: noise, "only 0%"),
         (lambda fn, noise, times: plain(fn, noise.float().half().double(), times), "only"),
-        (lambda fn, noise, times: sampling.euler(fn, noise, steps=4), "on a velocity"),  # its own, even times
+        (lambda fn, noise, times: sampling.euler(fn, noise, steps=4), "fn = a velocity"),  # its own, even times
     ],
 )
 def test_euler_names_the_mistake(function, part):
@@ -322,7 +322,7 @@ def test_losses_in_any_right_form(function, better):
         (lambda e, t: (e * (t / (1 - t)) ** 2, e / (1 - t) ** 2), "cannot tell", "misconception 14"),
         (lambda e, t: (e * (t / (1 - t)) ** 2, e * t**2), "cannot tell", "eps_and_velocity_error: upside down"),
         (lambda e, t: by_factors(e, t)[::-1], "cannot tell", "other order"),
-        (lambda e, t: (0.64, 1.0), "cannot tell", "on 0.5, 0.75"),  # the first case, copied
+        (lambda e, t: (0.64, 1.0), "cannot tell", "on e = 0.5, t = 0.75"),  # the first case, copied
         (by_factors, "A", "misconception 15"),
         (by_factors, "b", "misconception 15"),
         (by_factors, 3, "answer 'A', 'B' or"),

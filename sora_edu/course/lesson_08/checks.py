@@ -271,7 +271,7 @@ def macs(function: object, ratio: object) -> Result:
         count_macs(config_of(28, 1152, 2)) / count_macs(config_of(12, 768, 2)),
         hint="118.62 over 23.01.",
         wrongs=[
-            Wrong(12, "the popular 12 is a corrupted 5; count."),
+            Wrong(12, "the popular 12 stands in no paper; count."),
             Wrong(parameter_sum(28, 1152, 2) / parameter_sum(12, 768, 2), "those are the parameters; close by."),
             Wrong(28 / 12, "XL is deeper, and wider too."),
             Wrong(2.25, "XL is wider, and deeper too."),

@@ -232,7 +232,7 @@ def plan(
     Example: sora-edu plan --preset compact --gpus 8 --device h100 --tokens 5e9
 
     Args:
-        preset: tiny or compact.
+        preset: tiny, tiny-sizes or compact.
         gpus: Devices that share each batch.
         device: h200, h100, a100, rtx4090 or l4; cpu measures this machine's.
         fsdp: The devices share the model's memory too (FSDP2).

@@ -1,4 +1,4 @@
-"""All settings, as frozen dataclasses, and the two presets: ``tiny`` for a laptop, ``compact`` for one GPU."""
+"""All settings, as frozen dataclasses, and the presets: ``tiny`` for a laptop, ``compact`` for one GPU."""
 
 from dataclasses import dataclass, field, replace
 from typing import get_args, get_origin, get_type_hints
@@ -246,15 +246,26 @@ TINY = Preset(
     vae=VAEConfig(),
     text=TextConfig(),
     dit=DiTConfig(),
-    vae_train=TrainConfig(steps=8000, batch=8, lr=8e-4, muon_lr=3e-3, ema=0.998, decay=0.5),
-    dit_train=TrainConfig(steps=6000, batch=64, lr=1e-3, muon_lr=3e-3, ema=0.998, decay=0.4),
+    vae_train=TrainConfig(steps=6000, batch=8, lr=8e-4, ema=0.998, decay=0.4),
+    dit_train=TrainConfig(steps=3000, batch=64, lr=1e-3, muon_lr=3e-3, ema=0.998, decay=0.4),
     clips=24_000,
+    description="17x32x32, one object or two, for a laptop",
+)
+
+# sora-edu train --preset tiny-sizes --out runs/sizes: half of the steps on other sizes, frames given in half of the
+# clips, and a VAE whose loss sees small objects. The VAE is trained (data/checkpoints/tiny-sizes): 37 dB; of 256 copies
+# each the tracker reads 100 % right, held out 99 and of two objects 99. The transformer is not: after 4,000 steps small,
+# medium and large are mixed up, since no token knows how large the canvas is.
+TINY_SIZES = replace(
+    TINY,
+    vae_train=replace(TINY.vae_train, steps=8000, muon_lr=3e-3, decay=0.5),
+    dit_train=replace(TINY.dit_train, steps=10_000),
     weigh_objects=True,
     vae_pairs=0.5,
     known_frames=0.5,
     other_sizes=((17, 24, 40), (17, 40, 24), (17, 48, 48), (33, 32, 32), (9, 32, 32)),
     other_share=0.5,
-    description="17x32x32, one object or two, for a laptop",
+    description="17x32x32 and five other sizes, one object or two, frames given or not",
 )
 
 COMPACT = Preset(
@@ -270,4 +281,4 @@ COMPACT = Preset(
     description="17x64x64, the whole world, for one GPU; not yet trained",
 )
 
-PRESETS = {"tiny": TINY, "compact": COMPACT}
+PRESETS = {"tiny": TINY, "tiny-sizes": TINY_SIZES, "compact": COMPACT}

@@ -7,10 +7,28 @@ from typing import get_type_hints
 import jaxtyping
 import pytest
 
-from sora_edu.config import COMPACT, TINY, DiTConfig, Preset, TextConfig, TrainConfig, VAEConfig, WorldConfig
+from sora_edu.config import (
+    COMPACT,
+    PRESETS,
+    TINY,
+    TINY_SIZES,
+    DiTConfig,
+    Preset,
+    TextConfig,
+    TrainConfig,
+    VAEConfig,
+    WorldConfig,
+)
 from sora_edu.errors import InputError
 
-SOUND = [WorldConfig(), VAEConfig(), TextConfig(), DiTConfig(), TrainConfig(steps=1, batch=1, lr=0.1), TINY, COMPACT]
+SOUND = [
+    WorldConfig(),
+    VAEConfig(),
+    TextConfig(),
+    DiTConfig(),
+    TrainConfig(steps=1, batch=1, lr=0.1),
+    *PRESETS.values(),
+]
 WRONG = ["6", None, [], {}, 10**400, 10**10_000, -(10**10_000), math.nan, math.inf, -1, True, b"x", (1, "a"), (True,)]
 
 
@@ -70,7 +88,7 @@ def test_a_whole_number_may_be_given_for_a_fraction():
         (lambda: replace(TINY, other_sizes=((18, 32, 32),)), "frames=18 is not 1 .* use 17 or 21"),
         (lambda: replace(TINY, other_sizes=((17, 32, 36),)), "width=36 is not a positive multiple of 8; use 32 or 40"),
         (
-            lambda: replace(TINY, other_sizes=()),
+            lambda: replace(TINY_SIZES, other_sizes=()),
             r"other_share=0.5 of no other_sizes; give some, such as \(33, 32, 32\)",
         ),
         (lambda: replace(TINY, times="normal"), "times='normal' are not drawn; use 'logit-normal' or 'uniform'"),

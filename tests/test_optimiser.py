@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from sora_edu.config import COMPACT, TINY, TrainConfig
+from sora_edu.config import COMPACT, TINY, TINY_SIZES, TrainConfig
 from sora_edu.errors import CheckpointError
 from sora_edu.model.dit import TextToVideo, VideoDiTBlock
 from sora_edu.model.vae import ResBlock, VideoVAE
@@ -67,7 +67,7 @@ def test_of_a_vae_they_are_the_convolutions_of_its_residual_blocks():
     assert chosen == expected and len(blocks) == 12
 
 
-@pytest.mark.parametrize("preset", [TINY, COMPACT])
+@pytest.mark.parametrize("preset", [TINY, TINY_SIZES, COMPACT])
 def test_every_parameter_has_exactly_one_optimiser(preset):
     with torch.device("meta"):
         model = TextToVideo(preset.dit, preset.text, 50)

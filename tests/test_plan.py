@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sora_edu import cli
-from sora_edu.config import COMPACT, TINY, TrainConfig
+from sora_edu.config import COMPACT, TINY, TINY_SIZES, TrainConfig
 from sora_edu.diffusion.flow import flow_loss
 from sora_edu.errors import InputError
 from sora_edu.model.dit import TextToVideo
@@ -36,7 +36,7 @@ COSTS = Costs(
 DEVICE = Device(peak=1e6, share=0.5, memory=1e9, bandwidth=1e3, least=0.0)
 
 
-@pytest.mark.parametrize("preset", [TINY, COMPACT], ids=["tiny", "compact"])
+@pytest.mark.parametrize("preset", [TINY, TINY_SIZES, COMPACT], ids=["tiny", "tiny-sizes", "compact"])
 def test_the_transformers_costs_are_the_closed_form(preset):
     costs, text = dit_costs(preset), preset.text
     d, words, vocabulary = text.width, text.max_tokens, len(Tokenizer())

@@ -288,7 +288,7 @@ def test_a_batch_that_no_memory_holds_is_refused_before_the_folder_is_touched(tm
 
 
 def test_unknown_presets_and_replaced_lengths():
-    with pytest.raises(InputError, match="preset 'huge' is unknown; use one of tiny, compact"):
+    with pytest.raises(InputError, match="preset 'huge' is unknown; use one of tiny, tiny-sizes, compact"):
         choose_preset("huge")
     chosen = choose_preset("tiny", vae_steps=7, clips=9, batch=5)
     assert (chosen.vae_train.steps, chosen.clips, chosen.vae_train.batch, chosen.dit_train.batch) == (7, 9, 5, 5)

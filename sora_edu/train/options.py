@@ -35,7 +35,7 @@ class TrainOptions:
     out: Path
     """Folder of the run: metrics, sample strips and checkpoints."""
     preset: str = "tiny"
-    """tiny (a laptop) or compact (one GPU)."""
+    """tiny (a laptop), tiny-sizes (the same for six sizes of clips) or compact (one GPU)."""
     resume: bool = False
     """Go on from the run's last checkpoint, bit for bit."""
     seed: int = 0

@@ -9,7 +9,7 @@ from torch import nn
 from sora_edu import cli
 from sora_edu.bench import quality
 from sora_edu.bench.quality import OURS, RECIPES, TEXTBOOK, TextbookModel, minutes_to, settings_of
-from sora_edu.config import TINY
+from sora_edu.config import TINY, TINY_SIZES
 from sora_edu.errors import InputError
 from sora_edu.model.tokenizer import Tokenizer
 
@@ -44,10 +44,10 @@ def test_the_textbook_starts_at_nothing_and_then_hears_time_and_words(textbook):
 
 def test_all_recipes_train_on_the_same_kind_of_clips():
     for name, recipe in RECIPES.items():
-        preset = settings_of(recipe, TINY, steps=40)
+        preset = settings_of(recipe, TINY_SIZES, steps=40)
         assert preset.other_sizes == () and preset.known_frames == 0 == preset.dit_train.image_fraction
         assert (preset.dit_train.muon_lr > 0) == recipe.muon and preset.dit_train.steps == 40, name
-    ours, textbook = (settings_of(RECIPES[name], TINY, steps=40) for name in (OURS, TEXTBOOK))
+    ours, textbook = (settings_of(RECIPES[name], TINY_SIZES, steps=40) for name in (OURS, TEXTBOOK))
     assert (ours.times, ours.shift) == (TINY.times, TINY.shift) and (textbook.times, textbook.shift) == ("uniform", 1.0)
     assert replace(textbook, times=ours.times, shift=ours.shift, dit_train=ours.dit_train) == ours
 

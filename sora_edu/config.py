@@ -254,8 +254,8 @@ TINY = Preset(
 
 # sora-edu train --preset tiny-sizes --out runs/sizes: half of the steps on other sizes, frames given in half of the
 # clips, and a VAE whose loss sees small objects. The VAE is trained (data/checkpoints/tiny-sizes): 37 dB; of 256 copies
-# each the tracker reads 100 % right, held out 99 and of two objects 99. The transformer is not: after 4,000 steps small,
-# medium and large are mixed up, since no token knows how large the canvas is.
+# each the tracker reads 100 % right, held out 99 and of two objects 99. The transformer is not: after 4,000 steps it
+# mixed up small, medium and large, a guess being that no token knows how large the canvas is.
 TINY_SIZES = replace(
     TINY,
     vae_train=replace(TINY.vae_train, steps=8000, muon_lr=3e-3, decay=0.5),

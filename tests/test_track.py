@@ -60,7 +60,7 @@ def one_clip(**names):
 def test_clips_of_other_sizes_and_lengths_are_read_right(size, scene, bar):
     frames, height, width, duration = size
     config = WorldConfig(frames=frames, height=height, width=width, duration=duration)
-    state, video = drawn(192, seed=3, config=config, scene=scene)
+    state, video = drawn(96, seed=3, config=config, scene=scene)
     right, error = shares(state, track(softened(video, sigma=0.3, noise=0.01), duration=duration))
     assert min(right.values()) >= bar and error < 0.2, right
 

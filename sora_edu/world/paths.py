@@ -20,7 +20,7 @@ IMPACTS = 12  # after so many a bouncing object lies on the floor
 RADIUS = {"small": 3.6, "medium": 5.2, "large": 7.2}
 EXTENT = {"circle": 1.0, "square": 0.9, "triangle": 1.25, "star": 1.25, "ring": 1.05}  # half size over radius
 MARGIN = 0.5  # free space kept to the edge of the canvas
-FARTHEST = 14.0  # units that a motion covers at most, however large the canvas is
+FARTHEST = 14.0  # units that a motion covers at most in 16 ticks, however large the canvas is
 
 
 def pixels_per_unit(height: int, width: int) -> float:
@@ -65,11 +65,12 @@ def relative_paths(
     one shows all of a motion in its ``duration``.
     """
     far, when, strength, side = u[:, :, None].unbind(1)  # b 1
-    room_x, room_y = room.clamp(max=FARTHEST)[:, :, None].unbind(1)  # b 1
+    edge_x, edge_y = room[:, :, None].unbind(1)  # b 1
+    room_x, room_y = room.clamp(max=FARTHEST)[:, :, None].unbind(1)
     time = ticks[None] / duration  # from 0 to 1
     longer = max(duration / TICKS, 1.0)  # how much more of a motion there is to see
-    go_x = torch.minimum(room_x * (0.6 + 0.4 * far) * longer, room_x)
-    go_y = torch.minimum(room_y * (0.6 + 0.4 * far) * longer, room_y)
+    go_x = torch.minimum(room_x * (0.6 + 0.4 * far) * longer, edge_x)
+    go_y = torch.minimum(room_y * (0.6 + 0.4 * far) * longer, edge_y)
     drop = room_y * (0.75 + 0.25 * far)
     bounced = bounce(ticks * (TICKS * longer / duration), drop, 6.5 + 2.5 * when, 0.8 + 0.15 * strength)
     reach = 0.5 * torch.minimum(room_x, room_y) * (0.75 + 0.25 * far)

@@ -71,7 +71,7 @@ def dit_config(name: str, **changes) -> ImageDiTConfig:
 
 
 class TimeEmbed(nn.Module):
-    """A time becomes 256 waves, then d numbers by two linear layers (DiT, section 3.2)."""
+    """A time becomes 256 waves, then d numbers by two linear layers (DiT, Appendix A)."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -178,10 +178,13 @@ class Pipeline:
         cfg_scale = self.preset.cfg_scale if cfg_scale is None else cfg_scale
         check_value("cfg_scale", cfg_scale, float, (0, 100))
         check_value("seed", seed, int, (0, 2**32 - 1))
-        check_value("negative", negative or "", str)
-        if negative is not None and cfg_scale <= 1:
-            raise InputError(f"negative={shown(negative)} does nothing at cfg_scale={cfg_scale}; use one above 1, as 3")
-        away = "" if negative is None else check_prompt(negative)
+        away = ""
+        if negative is not None:
+            check_value("negative", negative, str)
+            if cfg_scale <= 1:
+                does = f"negative={shown(negative)} does nothing at cfg_scale={cfg_scale}"
+                raise InputError(f"{does}; use one above 1, as 3")
+            away = check_prompt(negative)
         if not callable(sampler):
             raise InputError(f"sampler={shown(sampler)} is no function; use euler, heun or sde of sora_edu.diffusion")
         if not callable(callback) and callback is not None:

@@ -308,6 +308,10 @@ RECIPES = {
     "energy_distance": lambda: {"a": rand(4, 2), "b": rand(5, 2)},
     "sincos_1d": lambda: {"position": rand(5), "d": 8},
     "apply_rope": lambda: {"x": rand(2, 2, N, 6), "cos": rope()[0], "sin": rope()[1]},
+    "caption_ids": lambda: {
+        **{"state": scenes.sample_state(2, WORLD), "preset": pipe().preset, "tokenizer": tokenizer.Tokenizer()},
+        **{"generator": torch.Generator()},
+    },
     "captioned_losses": lambda: {"preset": pipe().preset, "latents": LATENT, "ids": whole(2, 2, 6)},
     "half_plane": lambda: {"x": rand(2, 1, 1, 4), "y": rand(2, 1, 3, 1), "angle": 1.0, "distance": rand(2, 1, 1, 1)},
     "coverage": lambda: {"shape": "star", "x": rand(2, 5, 1, 4), "y": rand(2, 5, 3, 1), "r": rand(2, 5, 1, 1)},

@@ -33,11 +33,10 @@ from sora_edu.model.text import TextEncoder
 from sora_edu.pipeline import Pipeline
 from sora_edu.seeds import Stream
 from sora_edu.shapes import Latent, Times
-from sora_edu.train.latents import cache_captions, cache_latents
+from sora_edu.train.latents import cache_captions, cache_latents, caption_ids
 from sora_edu.train.loop import Stage, TrainState, fit
 from sora_edu.train.recipe import TRANSFORMER, LossFn, captioned_losses
 from sora_edu.train.run_folder import locked, read_metrics, same_settings
-from sora_edu.world.captions import caption
 from sora_edu.world.render import render
 from sora_edu.world.scenes import sample_state
 from sora_edu.world.tracker.track import track
@@ -120,10 +119,8 @@ def losses_of(recipe: Recipe, preset: Preset, pipe: Pipeline, folder: Path, *, s
 
 def encoded_now(preset: Preset, pipe: Pipeline, module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     """The same loss on clips that are drawn, written about and encoded at this step."""
-    settings, words = preset.dit_train, preset.text.max_tokens
-    state = sample_state(settings.batch, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
-    both = [caption(state, style=style, generator=generator) for style in ("short", "full")]
-    ids = torch.stack([pipe.tokenizer.encode(said, max_tokens=words)[0] for said in both], 1)
+    state = sample_state(preset.dit_train.batch, preset.world, orbit_weight=preset.orbit_weight, generator=generator)
+    ids = caption_ids(state, preset, pipe.tokenizer, generator)
     with torch.no_grad():
         latents = pipe.vae.encode(render(state, preset.world))
     return captioned_losses(preset, latents.float(), ids)(module, generator)

@@ -13,6 +13,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from sora_edu.checked import checked
 from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.compute import autocast
 from sora_edu.config import Preset, TrainConfig, WorldConfig
@@ -178,13 +179,21 @@ def _encode(preset: Preset, vae: VideoVAE, seed: int, device: torch.device, size
     return {"latents": latents, "latent_mean": mean, "latent_scale": scale}
 
 
+@checked
+def caption_ids(
+    state: State, preset: Preset, tokenizer: Tokenizer, generator: torch.Generator
+) -> Int[Tensor, "clips 2 l"]:
+    """Token ids of a short and a full caption for every clip of a state, synonyms drawn."""
+    both = [caption(state, style=style, generator=generator) for style in ("short", "full")]
+    return torch.stack([tokenizer.encode(said, max_tokens=preset.text.max_tokens)[0] for said in both], 1)
+
+
 def draw_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int, size: int = 0) -> Int[Tensor, "clips 2 l"]:
     """Token ids of a short and a full caption for every cached clip, synonyms drawn."""
     ids, shards = [], -(-preset.clips // SHARD)
     for shard, state in enumerate(tqdm(shard_states(preset, seed, size=size), total=shards, desc="captions")):
         generator = step_generator(seed, Stream.CAPTIONS, size * MOST_SHARDS + shard)
-        both = [caption(state, style=style, generator=generator) for style in ("short", "full")]
-        ids.append(torch.stack([tokenizer.encode(c, max_tokens=preset.text.max_tokens)[0] for c in both], 1))
+        ids.append(caption_ids(state, preset, tokenizer, generator))
     return torch.cat(ids)
 
 

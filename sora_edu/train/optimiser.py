@@ -68,7 +68,7 @@ def make_optimisers(module: nn.Module, config: TrainConfig) -> list[torch.optim.
     optimisers = []
     if hidden:
         optimisers.append(Muon(hidden, lr=config.muon_lr, weight_decay=config.weight_decay))
-    rest = [parameter for parameter in module.parameters() if id(parameter) not in taken]
+    rest = [parameter for parameter in module.parameters() if id(parameter) not in taken and parameter.requires_grad]
     options = {"lr": config.lr, "betas": (0.9, 0.98), "weight_decay": config.weight_decay}
     optimisers.append(torch.optim.AdamW(rest, **options, fused=True))
     for optimiser in optimisers:

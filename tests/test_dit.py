@@ -97,6 +97,27 @@ def test_places_are_told_apart(dit):
     assert distances.min() > 1e-4
 
 
+def test_the_side_of_the_canvas_changes_no_bit_at_its_own_size_and_sets_the_scale_at_others():
+    def model(side):
+        torch.manual_seed(0)
+        dit = VideoDiT(replace(CONFIG, side=side)).eval()
+        known = dict(dit.named_parameters())
+        generator = torch.Generator().manual_seed(2)
+        for name in sorted(known.keys() - {"canvas"}):
+            known[name].data += 0.1 * torch.randn(known[name].shape, generator=generator)
+        return dit
+
+    cells, scaled, t = model(0), model(4), torch.tensor([0.2, 0.9])
+    scaled.load_state_dict(cells.state_dict() | {"canvas": scaled.canvas.detach()})
+    own, wide, larger = (torch.randn(2, 3, *shape) for shape in ((3, 4, 4), (3, 4, 6), (3, 6, 8)))
+    for x in (own, wide):  # the shorter side counts
+        assert torch.equal(cells(x, t, text()), scaled(x, t, text()))
+    assert not torch.allclose(cells(larger, t, text()), scaled(larger, t, text()), atol=1e-3)
+    with_canvas = scaled(larger, t, text())
+    scaled.canvas.data += 1.0
+    assert not torch.allclose(scaled(larger, t, text()), with_canvas, atol=1e-3)
+
+
 def test_timestep_embedding_closed_form():
     got = timestep_embedding(torch.tensor([0.25]), 4)
     angles = [250.0, 250.0 / 100]

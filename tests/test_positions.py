@@ -22,6 +22,27 @@ def test_grid_positions_by_hand():
     assert grid_positions((2, 1, 3)).tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [1, 0, 0], [1, 0, 1], [1, 0, 2]]
 
 
+def test_with_a_spacing_the_same_canvas_is_cut_into_larger_or_smaller_tokens():
+    edges = [(float(p.min()) - step / 2, float(p.max()) + step / 2) for p, step in (
+        (grid_positions((n,), spacing=(step,)), step) for n, step in ((4, 1.0), (6, 4 / 6), (3, 4 / 3))
+    )]  # fmt: skip
+    torch.testing.assert_close(torch.tensor(edges), torch.tensor([[-0.5, 3.5]] * 3))
+    torch.testing.assert_close(grid_positions((2, 2), spacing=(1.0, 0.5))[:, 1], torch.tensor([-0.25, 0.25] * 2))
+
+
+@pytest.mark.parametrize("embed", [sincos_nd, rope_nd])
+def test_a_spacing_of_one_changes_no_bit_and_another_moves_its_axis_alone(embed):
+    def codes(**options):
+        found = embed((2, 3, 5), 18, **options)
+        return found if embed is sincos_nd else torch.cat(found, -1)
+
+    assert torch.equal(codes(), codes(spacing=(1.0, 1.0, 1.0)))
+    moved = (codes() != codes(spacing=(1.0, 1.0, 0.5))).any(0)
+    shares = split_axes(18, 3)
+    last = shares[-1] if embed is sincos_nd else 2 * (shares[-1] // 2)
+    assert moved.sum() == last
+
+
 def test_grid_positions_follow_the_order_of_the_tokens():
     f, h, w = torch.meshgrid(torch.arange(2.0), torch.arange(3.0), torch.arange(5.0), indexing="ij")
     video = torch.stack([f, h, w]).unsqueeze(0)  # every pixel holds its own coordinates: 1 3 f h w

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sora_edu import config
-from sora_edu.checkpoint import load_tensors
+from sora_edu.checkpoint import load_tensors, save_tensors
 from sora_edu.config import COMPACT, TINY, DiTConfig, TextConfig, VAEConfig
 from sora_edu.errors import CheckpointError, InputError, RunWarning, Stopped, TrainingError
 from sora_edu.model.dit import TextToVideo
@@ -185,6 +185,28 @@ def test_the_compact_checkpoint_has_at_most_48_megabytes():
     with torch.device("meta"):
         vae, model = VideoVAE(COMPACT.vae), TextToVideo(COMPACT.dit, COMPACT.text, len(Tokenizer()))
     assert COMPACT.half and 2 * (count_parameters(vae) + count_parameters(model)) < 47.9e6  # names and words besides
+
+
+def test_with_the_vae_of_a_run_the_transformer_becomes_the_same(run, tmp_path):
+    given, whole = load_tensors(train("mini", tmp_path / "a", vae=str(run))), load_tensors(run)
+    assert given[1] == whole[1] and all(torch.equal(given[0][name], part) for name, part in whole[0].items())
+    lines = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+    assert {json.loads(line)["stage"] for line in lines} == {"dit"}
+    with pytest.raises(InputError, match=r"begun with vae=.*, not vae=None"):
+        train("mini", tmp_path / "a", resume=True)
+
+
+def test_a_vae_that_does_not_fit_is_refused_before_the_folder_is_touched(run, tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError, match=r"a VAE of VAEConfig\(channels=16.*the preset's is .*channels=4"):
+        train("mini", tmp_path / "a", vae="tiny")
+    tensors, meta = load_tensors(run)
+    bare = tmp_path / "bare.safetensors"
+    save_tensors(bare, {name: part for name, part in tensors.items() if not name.startswith("vae.")}, meta)
+    with pytest.raises(CheckpointError, match="holds no VAE"):
+        train("mini", tmp_path / "a", vae=str(bare))
+    with pytest.raises(InputError, match="leave one out"):
+        train("mini", tmp_path / "a", vae="tiny", vae_steps=3)
+    assert not (tmp_path / "a").exists()
 
 
 def test_graphs_are_refused_where_there_is_no_gpu(tmp_path):

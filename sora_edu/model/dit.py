@@ -76,7 +76,8 @@ class VideoDiT(nn.Module):
     """Velocity of a noisy latent video, given the time and the text; any grid that the patch divides.
 
     A time of its own for each latent frame lets some be known, at t = 0, while others are still noise
-    (Diffusion Forcing, 2407.01392).
+    (Diffusion Forcing, 2407.01392). With ``config.side``, places are measured so that the shorter side of any canvas
+    is as long, and a vector tells by how much it was scaled.
     """
 
     def __init__(self, config: DiTConfig | None = None):
@@ -92,6 +93,7 @@ class VideoDiT(nn.Module):
         self.norm = nn.LayerNorm(d, elementwise_affine=False)
         self.final_modulation = nn.Linear(d, 2 * d)
         self.head = nn.Linear(d, patch_dim)
+        self.canvas = nn.Parameter(torch.randn(d)) if config.side else None
         for layer in (self.modulation, self.final_modulation, self.head):
             start_at_zero(layer)
 
@@ -110,13 +112,17 @@ class VideoDiT(nn.Module):
             raise InputError(f"x_t is {x_t.dtype}, the weights are {self.embed.weight.dtype}; give both one type")
         if t.ndim == 2 and pf > 1:
             raise InputError(f"t has a time for each latent frame, but a token spans {pf}; give one time for each clip")
-        rope = rope_nd(grid, d // heads, device=x_t.device)  #                           n dh/2 each
-        places = sincos_nd(grid, d, theta=100.0, device=x_t.device)  #                   n d
+        zoom = self.config.side / min(x_t.shape[3:]) if self.config.side else 1.0
+        at = {"spacing": (1.0, zoom, zoom), "device": x_t.device}
+        rope = rope_nd(grid, d // heads, **at)  #                                        n dh/2 each
+        places = sincos_nd(grid, d, theta=100.0, **at)  #                                n d
         x = self.embed(patchify_video(x_t, pf=pf, ph=ph, pw=pw))  #                      b n d
         x = x + places.to(x.dtype)  # rotary knows distances alone: it cannot see the walls
         t = t.reshape(len(t), -1)  #                                                     b g, g is 1 or lf
         x = x.unflatten(1, (t.shape[1], -1))  #                                          b g p d
         c = self.time(timestep_embedding(t, 256)) + self.text(text.pooled)[:, None]  #   b g d
+        if self.canvas is not None:
+            c = c + math.log2(zoom) * self.canvas  # the size of a thing in tokens depends on it
         c = F.silu(c)
         modulation = self.modulation(c).unflatten(2, (6, d))  #                          b g 6 d
         for block in self.blocks:

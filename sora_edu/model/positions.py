@@ -13,9 +13,15 @@ from sora_edu.errors import InputError
 Rope = tuple[Float[Tensor, "n half"], Float[Tensor, "n half"]]  # cos and sin of a head's angles, half = dh / 2
 
 
-def grid_positions(grid: tuple[int, ...], *, device=None) -> Float[Tensor, "n axes"]:
-    """Integer coordinates of every token of a grid, the last axis fastest, as ``patchify`` orders them."""
+def grid_positions(
+    grid: tuple[int, ...], *, spacing: tuple[float, ...] | None = None, device=None
+) -> Float[Tensor, "n axes"]:
+    """Coordinates of every token of a grid, the last axis fastest, as ``patchify`` orders them: whole numbers.
+
+    spacing: the size of a token along each axis, where it is not 1; the first then begins at -0.5 all the same.
+    """
     axes = [torch.arange(size, device=device, dtype=torch.float32) for size in grid]
+    axes = [(axis + 0.5) * step - 0.5 for axis, step in zip(axes, spacing or (1,) * len(grid), strict=True)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
 
 
@@ -38,27 +44,40 @@ def split_axes(d: int, axes: int) -> list[int]:
     return [2 * (pairs + (axis >= axes - rest)) for axis in range(axes)]
 
 
-def sincos_nd(grid: tuple[int, ...], d: int, *, theta: float = 10_000.0, device=None) -> Float[Tensor, "n d"]:
-    """Sin-cos embedding of a grid of any rank: each axis gets its own share of the channels (DiT, 2212.09748)."""
+def sincos_nd(
+    grid: tuple[int, ...], d: int, *, theta: float = 10_000.0, spacing: tuple[float, ...] | None = None, device=None
+) -> Float[Tensor, "n d"]:
+    """Sin-cos embedding of a grid of any rank: each axis gets its own share of the channels (DiT, 2212.09748).
+
+    spacing: as in ``grid_positions``.
+    """
     if d % 2 or d < 2 * len(grid):
         raise InputError(
             f"d={d} must be even and at least {2 * len(grid)}, a sine and a cosine for each of {len(grid)} axes"
         )
-    position = grid_positions(grid, device=device)
+    position = grid_positions(grid, spacing=spacing, device=device)
     parts = [sincos_1d(position[:, i], share, theta=theta) for i, share in enumerate(split_axes(d, len(grid)))]
     return torch.cat(parts, -1)
 
 
-def rope_nd(grid: tuple[int, ...], head_dim: int, *, theta: float = 100.0, device=None) -> Rope:
+def rope_nd(
+    grid: tuple[int, ...],
+    head_dim: int,
+    *,
+    theta: float = 100.0,
+    spacing: tuple[float, ...] | None = None,
+    device=None,
+) -> Rope:
     """cos and sin, each (n, head_dim / 2), of the angles by which rotary embeddings turn pairs of channels.
 
     RoFormer (2104.09864, eq 15) in one dimension; here each axis of the grid turns its own share of the pairs.
+    spacing: as in ``grid_positions``.
     """
     if head_dim % 2 or head_dim < 2 * len(grid):
         raise InputError(
             f"head_dim={head_dim} must be even and at least {2 * len(grid)}, a pair for each of {len(grid)} axes"
         )
-    position = grid_positions(grid, device=device)
+    position = grid_positions(grid, spacing=spacing, device=device)
     angles = []
     for i, share in enumerate(split_axes(head_dim, len(grid))):
         frequency = theta ** (-torch.arange(0, share, 2, device=device) / share)

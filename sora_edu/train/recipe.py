@@ -18,17 +18,17 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from sora_edu.checked import checked
-from sora_edu.checkpoint import save_tensors
+from sora_edu.checkpoint import find_checkpoint, load_tensors, load_weights, save_tensors
 from sora_edu.compute import LONG, compile_blocks, should_compile
 from sora_edu.config import PRESETS, Preset
 from sora_edu.diffusion.editing import sample_known, times_of_frames
 from sora_edu.diffusion.flow import flow_loss, sample_times
-from sora_edu.errors import InputError
+from sora_edu.errors import CheckpointError, InputError
 from sora_edu.model.dit import TextToVideo, VideoDiTBlock
 from sora_edu.model.text import TextBlock
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import ResBlock, VideoVAE, object_weights, vae_loss
-from sora_edu.pipeline import Pipeline, model_metadata
+from sora_edu.pipeline import Pipeline, model_metadata, preset_from_json
 from sora_edu.seeds import Stream, coin
 from sora_edu.shapes import Latent, Video, check_frames
 from sora_edu.train.distributed import ALONE, Ranks, started
@@ -125,6 +125,20 @@ def train_vae(job: Job) -> VideoVAE:
         (ResBlock,),
     )
     return job.fit(stage)
+
+
+def given_vae(preset: Preset, name_or_path: str | Path, *, device: torch.device) -> VideoVAE:
+    """The VAE of a checkpoint, in place of stage one; CheckpointError where there is none, or one of another shape."""
+    path = find_checkpoint(name_or_path)
+    tensors, meta = load_tensors(path)
+    parts = {name.removeprefix("vae."): part for name, part in tensors.items() if name.startswith("vae.")}
+    if not parts:
+        raise CheckpointError(f"{path} holds no VAE; give a checkpoint that has one, such as --vae tiny")
+    if "preset" in meta and (found := preset_from_json(meta["preset"]).vae) != preset.vae:
+        raise CheckpointError(f"{path} holds a VAE of {found}, but the preset's is {preset.vae}; train one: no --vae")
+    vae = VideoVAE(preset.vae)
+    load_weights(vae, {name: part.float() for name, part in parts.items()}, source=str(path))
+    return vae.to(device).eval()
 
 
 @checked
@@ -238,11 +252,12 @@ def train(options: TrainOptions) -> Path:
         preset = choose_preset(options.preset, **lengths)
         job = Job(options=options, preset=preset, ranks=ranks, device=device, deadline=deadline)
         check_job(job)
+        vae = None if options.vae is None else given_vae(preset, options.vae, device=device)
         run = RunFolder(out, writes=ranks.first)
         with run.claimed(resume=options.resume, needed=written(preset)):
             check_run(run, options, preset)
             ranks.wait()  # for the first to have refused or claimed the folder
-            vae = train_vae(job)
+            vae = vae or train_vae(job)
             latents, ids = [], []
             for size, one in enumerate(by_size(preset)):
                 latents.append(cache_latents(one, vae, out, seed=seed, device=device, ranks=ranks, size=size))
@@ -277,6 +292,7 @@ def check_run(run: RunFolder, options: TrainOptions, preset: Preset) -> None:
     vae, dit = preset.vae_train, preset.dit_train
     settings = {"preset": options.preset, "seed": options.seed, "clips": preset.clips, "frames": preset.world.frames}
     settings |= {"vae_batch": vae.batch, "dit_batch": dit.batch, "vae_steps": vae.steps, "dit_steps": dit.steps}
+    settings["vae"] = options.vae
     grown = ("dit_steps",) if run.has_state("dit") else ("vae_steps", "dit_steps")
     run.begun_with(settings, growing=grown, found=settings_found(run, preset) if lacks_settings(run.path) else None)
 

@@ -256,7 +256,7 @@ TINY = Preset(
 
 # sora-edu train --preset tiny-sizes --out runs/sizes: half of the steps on other sizes, frames given in two of five
 # clips, and a VAE whose loss sees small objects. The VAE is trained (data/checkpoints/tiny-sizes, which --vae takes):
-# 37 dB; of 256 copies each the tracker reads 100 % right, held out 99 and of two objects 99. The transformer is not yet.
+# 37 dB; of 256 copies each the tracker reads 100 % right, held out 99, of two objects 99. The transformer is not yet.
 TINY_SIZES = replace(
     TINY,
     world=WorldConfig(pair_fraction=0.3),

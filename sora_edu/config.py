@@ -212,7 +212,8 @@ class Preset:
         if self.times not in ("logit-normal", "uniform"):
             raise InputError(f"times={shown(self.times)} are not drawn; use 'logit-normal' or 'uniform'")
         _, ph, pw = self.dit.patch
-        for frames, height, width in self.other_sizes:
+        own = (self.world.frames, self.world.height, self.world.width)
+        for frames, height, width in (own, *self.other_sizes):
             self.vae.latent_shape(frames, height, width)
             check_divisible("height", height, self.vae.fs * ph)
             check_divisible("width", width, self.vae.fs * pw)

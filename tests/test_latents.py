@@ -7,8 +7,7 @@ import torch
 
 from sora_edu import config
 from sora_edu.checkpoint import load_tensors, save_tensors
-from sora_edu.config import DiTConfig, VAEConfig
-from sora_edu.errors import InputError
+from sora_edu.config import DiTConfig, VAEConfig, WorldConfig
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import VideoVAE
 from sora_edu.train import latents as cached
@@ -99,16 +98,15 @@ def test_a_digest_changes_with_any_weight_and_not_with_the_latents_scale():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (dict(clips=25), "latents of clips=24 and seed=0; resume with these"),
-        (dict(world=replace(FEW.world, frames=13)), "latents of 17 frames, not 13; resume with --frames 17"),
-    ],
+    "change", [dict(clips=25), dict(world=replace(FEW.world, frames=13)), dict(world=WorldConfig(pair_fraction=1.0))]
 )
-def test_latents_of_other_clips_are_refused(tmp_path, change, message):
-    _, vae = latents_of(1, tmp_path)
-    with pytest.raises(InputError, match=message):
-        cache_latents(replace(MINI, **change), vae, tmp_path, seed=0, device=torch.device("cpu"))
+def test_latents_of_other_clips_are_made_anew(tmp_path, change):
+    first, vae = latents_of(1, tmp_path)
+    other = replace(MINI, **change)
+    made = [
+        cache_latents(other, vae, folder, seed=0, device=torch.device("cpu")) for folder in (tmp_path, tmp_path / "b")
+    ]
+    assert torch.equal(*made) and not torch.equal(made[0], first)
 
 
 SIZES = ((9, 32, 32), (17, 48, 48), (33, 32, 32))

@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sora_edu.checked import checked
-from sora_edu.checkpoint import load_tensors, save_tensors, verify
+from sora_edu.checkpoint import save_tensors, verify
 from sora_edu.compute import autocast, choose_device, compile_blocks, should_compile
 from sora_edu.config import Preset, TrainConfig
 from sora_edu.diffusion.flow import VelocityFn
@@ -35,11 +35,11 @@ from sora_edu.errors import InputError
 from sora_edu.model.dit import TextToVideo
 from sora_edu.pipeline import Pipeline, model_metadata
 from sora_edu.seeds import Stream, step_generator
-from sora_edu.train.latents import read_cache
+from sora_edu.train.latents import kept_or_made
 from sora_edu.train.loop import Stage, fit
 from sora_edu.train.options import DistillOptions
 from sora_edu.train.recipe import TRANSFORMER
-from sora_edu.train.run_folder import RunFolder, lacks_settings
+from sora_edu.train.run_folder import RunFolder
 from sora_edu.train.watching import quick_accuracy
 from sora_edu.world.captions import caption
 from sora_edu.world.scenes import sample_state
@@ -110,25 +110,15 @@ def record_shard(teacher: Pipeline, shard: int, *, seed: int) -> dict[str, Tenso
     return {"walk": torch.cat(walks), "ids": ids}
 
 
-def walks_made_by(out: Path) -> dict:
-    """The teacher and the seed of the walks on disk: all that runs tell that were begun before settings were noted."""
-    kept = read_cache(out / "walks_0000.safetensors", "walk", "ids")
-    return {} if kept is None else kept[1]
-
-
 def record_walks(teacher: Pipeline, source: str, out: Path, *, walks: int, seed: int) -> dict[str, Tensor]:
     """All walks, from the shards on disk and, where one is missing, from the teacher; a killed run loses one shard."""
-    parts = []
-    for shard in tqdm(range(-(-walks // SHARD)), desc="walks"):
+    made_by = {"teacher": source, "seed": seed}
+
+    def recorded(shard: int) -> dict[str, Tensor]:
         path = out / f"walks_{shard:04d}.safetensors"
-        made_by = {"teacher": source, "seed": seed}
-        if (kept := read_cache(path, "walk", "ids")) is None:
-            save_tensors(path, record_shard(teacher, shard, seed=seed), made_by)
-            kept = load_tensors(path)
-        tensors, meta = kept
-        if meta != made_by:
-            raise InputError(f"{path} was recorded with {meta}, not {made_by}; choose another --out")
-        parts.append(tensors)
+        return kept_or_made(path, made_by, lambda: record_shard(teacher, shard, seed=seed), "walk", "ids")
+
+    parts = [recorded(shard) for shard in tqdm(range(-(-walks // SHARD)), desc="walks")]
     return {name: torch.cat([part[name] for part in parts])[:walks] for name in ("walk", "ids")}
 
 
@@ -188,8 +178,7 @@ def distill(options: DistillOptions) -> Path:
     source = verify(options.teacher)
     with run.claimed(resume=options.resume, needed=needed):
         settings = {"teacher": source, "seed": seed, "walks": walks, "steps": config.steps}
-        found = walks_made_by(out) if lacks_settings(out) else None
-        run.begun_with(settings, growing=("steps",), found=found)
+        run.begun_with(settings, growing=("steps",))
         compiled = should_compile(STRIDES * config.steps, options.compile)
         student = copy.deepcopy(pipe.model)  # before it is compiled: a compiled model does not copy
         if compiled:

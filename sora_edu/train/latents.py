@@ -14,10 +14,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sora_edu.checked import checked
-from sora_edu.checkpoint import load_tensors, save_tensors
+from sora_edu.checkpoint import config_to_json, load_tensors, save_tensors
 from sora_edu.compute import autocast
 from sora_edu.config import Preset, TrainConfig, WorldConfig
-from sora_edu.errors import CheckpointError, InputError, RunWarning
+from sora_edu.errors import CheckpointError, RunWarning
 from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import VideoVAE
 from sora_edu.seeds import Stream, step_generator
@@ -120,6 +120,21 @@ def read_cache(path: Path, *names: str) -> tuple[dict[str, Tensor], dict] | None
     return None
 
 
+def kept_or_made(
+    path: Path, made_for: dict, make: Callable[[], dict[str, Tensor]], *names: str, ranks: Ranks = ALONE
+) -> dict[str, Tensor]:
+    """The tensors that a file keeps, where it was made for just this; else they are made, and kept.
+
+    names: the tensors that it must hold. The first rank makes them while the others wait.
+    """
+    if ranks.first:
+        kept = read_cache(path, *names)
+        if kept is None or kept[1] != made_for:
+            save_tensors(path, make(), made_for)
+    ranks.wait()
+    return load_tensors(path)[0]
+
+
 def cache_path(out: Path, kind: str, preset: Preset, size: int) -> Path:
     """The file of latents or captions of one of the sizes; the preset's own has the plain name."""
     world = preset.world
@@ -127,44 +142,35 @@ def cache_path(out: Path, kind: str, preset: Preset, size: int) -> Path:
 
 
 def _made_for(preset: Preset, seed: int, size: int) -> dict:
-    return {"clips": preset.clips, "seed": seed} | ({"size": size} if size else {})
+    """What ``shard_states`` depends on."""
+    world = config_to_json(preset.world)
+    return {"clips": preset.clips, "orbit_weight": preset.orbit_weight, "seed": seed, "size": size, "world": world}
 
 
-@torch.no_grad()
 def cache_latents(
     preset: Preset, vae: VideoVAE, out: Path, *, seed: int, device: torch.device, ranks: Ranks = ALONE, size: int = 0
-) -> torch.Tensor:
+) -> Tensor:
     """Encode all clips once, in half precision, and fit the latent's shift and scale on them; kept on disk.
 
-    Clips of another ``size`` than the first of ``by_size`` are shifted and scaled as those were.
-
-    The first rank encodes while the others wait. What another VAE encoded is encoded again; InputError where the file
-    is of other clips.
+    Clips of another ``size`` than the first of ``by_size`` are shifted and scaled as those were. What another VAE
+    encoded is encoded again.
     """
     path, made_for = cache_path(out, "latents", preset, size), _made_for(preset, seed, size) | {"vae": vae_digest(vae)}
-    kept = read_cache(path, "latents", "latent_mean", "latent_scale") if ranks.first else None
-    if kept is not None:
-        _check_clips(*kept, preset, seed, path)
-    if ranks.first and (kept is None or kept[1] != made_for):
-        save_tensors(path, _encode(preset, vae, seed, device, size), made_for)
-        kept = None
-    ranks.wait()
-    tensors, _ = kept or load_tensors(path)
+    tensors = kept_or_made(
+        path,
+        made_for,
+        lambda: _encode(preset, vae, seed, device, size),
+        "latents",
+        "latent_mean",
+        "latent_scale",
+        ranks=ranks,
+    )
     vae.latent_mean.copy_(tensors["latent_mean"])
     vae.latent_scale.copy_(tensors["latent_scale"])
     return tensors["latents"].to(device)
 
 
-def _check_clips(tensors: dict[str, Tensor], meta: dict, preset: Preset, seed: int, path: Path) -> None:
-    """InputError where latents on disk belong to other clips than those asked for."""
-    if (meta.get("clips"), meta.get("seed")) != (preset.clips, seed):
-        kept = f"clips={meta.get('clips')} and seed={meta.get('seed')}"
-        raise InputError(f"{path} holds the latents of {kept}; resume with these, or choose another --out")
-    frames, kept = preset.world.frames, 1 + preset.vae.ft * (tensors["latents"].shape[2] - 1)
-    if frames != kept:
-        raise InputError(f"{path} holds the latents of {kept} frames, not {frames}; resume with --frames {kept}")
-
-
+@torch.no_grad()
 def _encode(preset: Preset, vae: VideoVAE, seed: int, device: torch.device, size: int) -> dict[str, Tensor]:
     """Latents of all clips, shifted and scaled, with the shift and the scale."""
     latents = []
@@ -200,17 +206,12 @@ def draw_captions(preset: Preset, tokenizer: Tokenizer, *, seed: int, size: int 
 def cache_captions(
     preset: Preset, tokenizer: Tokenizer, out: Path, *, seed: int, ranks: Ranks = ALONE, size: int = 0
 ) -> Int[Tensor, "clips 2 l"]:
-    """draw_captions' ids, kept on disk; drawn again where they belong to other clips, words or lengths.
-
-    The first rank draws while the others wait.
-    """
+    """draw_captions' ids, kept on disk; drawn again where they belong to other clips, words or lengths."""
     path = cache_path(out, "captions", preset, size)
     made_for = _made_for(preset, seed, size) | {"max_tokens": preset.text.max_tokens}
     made_for["vocabulary_hash"] = tokenizer.vocabulary_hash
-    kept = read_cache(path, "ids") if ranks.first else None
-    if ranks.first and (kept is None or kept[1] != made_for):
-        save_tensors(path, {"ids": draw_captions(preset, tokenizer, seed=seed, size=size).short()}, made_for)
-        kept = None
-    ranks.wait()
-    tensors, _ = kept or load_tensors(path)
-    return tensors["ids"].long()
+
+    def draw() -> dict[str, Tensor]:
+        return {"ids": draw_captions(preset, tokenizer, seed=seed, size=size).short()}
+
+    return kept_or_made(path, made_for, draw, "ids", ranks=ranks)["ids"].long()

@@ -30,7 +30,7 @@ from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import ResBlock, VideoVAE, object_weights, vae_loss
 from sora_edu.pipeline import Pipeline, model_metadata, preset_from_json
 from sora_edu.seeds import Stream, coin
-from sora_edu.shapes import Latent, Video, check_frames
+from sora_edu.shapes import Latent, Video
 from sora_edu.train.distributed import ALONE, Ranks, started
 from sora_edu.train.latents import (
     by_size,
@@ -39,12 +39,11 @@ from sora_edu.train.latents import (
     clip_source,
     count_latents,
     held_out_clips,
-    read_cache,
     vae_digest,
 )
 from sora_edu.train.loop import Stage, fit
 from sora_edu.train.options import TrainOptions
-from sora_edu.train.run_folder import RunFolder, lacks_settings, read_metrics
+from sora_edu.train.run_folder import RunFolder
 from sora_edu.train.watching import watch_transformer, watch_vae
 from sora_edu.world.scenes import MOST_FRAMES
 
@@ -231,7 +230,6 @@ def choose_preset(
         config = replace(config, steps=steps or config.steps, batch=batch or config.batch)
         preset = replace(preset, **{stage: config})
     if frames is not None:
-        check_frames(frames, preset.vae.ft)
         preset = replace(preset, world=replace(preset.world, frames=frames))
     return replace(preset, clips=clips or preset.clips)
 
@@ -294,22 +292,7 @@ def check_run(run: RunFolder, options: TrainOptions, preset: Preset) -> None:
     settings |= {"vae_batch": vae.batch, "dit_batch": dit.batch, "vae_steps": vae.steps, "dit_steps": dit.steps}
     settings["vae"] = options.vae
     grown = ("dit_steps",) if run.has_state("dit") else ("vae_steps", "dit_steps")
-    run.begun_with(settings, growing=grown, found=settings_found(run, preset) if lacks_settings(run.path) else None)
-
-
-def settings_found(run: RunFolder, preset: Preset) -> dict:
-    """What the files of a run show of its settings: all that there is of runs begun before settings were noted."""
-    found = {}
-    for line in read_metrics(run.path / "metrics.jsonl"):
-        if "clips" in line and line["step"]:
-            found[f"{line['stage']}_batch"] = line["clips"] // line["step"]
-    cache = run.path / "latents.safetensors"
-    if cache.exists() and (kept := read_cache(cache, "latents")) is not None:
-        found |= {name: kept[1][name] for name in ("clips", "seed") if name in kept[1]}
-        found["frames"] = 1 + preset.vae.ft * (kept[0]["latents"].shape[2] - 1)
-    if run.has_state("dit"):  # the VAE was finished by then
-        found["vae_steps"] = run.newest("vae")[1]["step"]
-    return found
+    run.begun_with(settings, growing=grown)
 
 
 def written(preset: Preset) -> int:

@@ -106,15 +106,6 @@ def same_settings(path: Path, settings: dict) -> None:
     write_atomically(path, json.dumps(settings).encode())
 
 
-def lacks_settings(folder: Path) -> bool:
-    """Whether a run was begun by a version that did not yet note what it was begun with; warns of it."""
-    old = any(folder.glob("*.safetensors")) and not (folder / "settings.json").exists()
-    if old:
-        message = f"{folder} does not say what it was begun with; give the same options as then"
-        warnings.warn(message, RunWarning, stacklevel=2)
-    return old
-
-
 class RunFolder:
     """What a run writes and reads again: lines of metrics, and two states of each stage.
 
@@ -146,14 +137,13 @@ class RunFolder:
             sweep(self.path)
             yield
 
-    def begun_with(self, settings: dict, *, growing: tuple[str, ...] = (), found: dict | None = None) -> dict:
+    def begun_with(self, settings: dict, *, growing: tuple[str, ...] = ()) -> dict:
         """Note what a run is made with. Returns what was noted before; InputError where that is another thing.
 
-        found: what the folder shows of it where nothing was noted; it is held against the settings before they are.
+        InputError too where there is a run that does not say what it was begun with: parts of two would be mixed.
         """
         path = self.path / "settings.json"
         noted = {}
-        check_settings(found or {}, settings, folder=self.path, growing=growing)
         if path.exists():
             try:
                 noted = dict(json.loads(path.read_bytes()))
@@ -162,6 +152,8 @@ class RunFolder:
                 if isinstance(error, InputError):
                     raise
                 raise InputError(f"{path} is damaged; write again what it held, or choose another --out") from error
+        elif any(self.path.glob("*.safetensors")):
+            raise InputError(f"{path} is not there to say what this run was begun with; choose another --out")
         if self.writes:
             write_atomically(path, (json.dumps(settings) + "\n").encode())
         return noted

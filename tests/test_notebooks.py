@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from learners_code import BUILT, Built
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
@@ -147,7 +148,7 @@ def test_ordinary_outputs_leave_no_trace():
 def test_exercises_have_solutions_and_run_unfilled(path):
     book = read(path)
     exercises = [cell for cell in code(book) if EXERCISE.match(cell["source"])]
-    assert 3 <= len(exercises) <= 6
+    assert 3 <= len(exercises) <= 8
     assert sorted(solutions(book)) == sorted(EXERCISE.match(cell["source"])[1] for cell in exercises)
     for cell in exercises:
         assert "..." in cell["source"] and cell["source"].rstrip().splitlines()[-1].startswith("checks.")
@@ -159,15 +160,56 @@ def test_the_lesson_has_a_quiz_with_folded_answers(path):
     assert "<details><summary>Answer</summary>" in str(read(path)["cells"])
 
 
+FINGERPRINT = """
+def _print(x):
+    x = x.detach().double().flatten()
+    rays = torch.randn(3, len(x), generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    print("fingerprint", *(f"{v:.9g}" for v in rays @ x / len(x) ** 0.5))
+_print({probe})
+"""
+
+
+def tried(built: Built, answer: str, exercise: str, demonstration: str, *, accepted: bool = False) -> list[dict]:
+    """Cells that give another answer to an exercise, run the demonstration again, and say what it then computes."""
+    check = exercise.rstrip().splitlines()[-1]
+    if accepted:  # as if the check had found it right
+        check = f"from sora_edu.course import grading\ngrading.FOUND_RIGHT.add({check.split('(')[1].strip(')')})"
+    texts = (f"{answer}\n{check}", demonstration, FINGERPRINT.replace("{probe}", built.probe))
+    return [nbformat.v4.new_code_cell(text) for text in texts]
+
+
+def fingerprint(cell: dict) -> list[float]:
+    """The numbers that a cell printed by FINGERPRINT's function."""
+    return [float(number) for number in re.search("fingerprint (.*)", texts(cell))[1].split()]
+
+
 @every_lesson
-def test_every_check_accepts_the_solution(path):
+def test_every_check_accepts_the_solution_and_later_cells_run_what_the_learner_wrote(path):
     execute, book = load("execute"), read(path)
-    exercises = [cell for cell in code(book) if EXERCISE.match(cell["source"])]
-    for cell in exercises:
-        cell["source"] = filled(cell["source"], solutions(book))
+    answers = solutions(book)
+    exercises = {EXERCISE.match(cell["source"])[1]: cell for cell in code(book) if EXERCISE.match(cell["source"])}
+    for cell in exercises.values():
+        cell["source"] = filled(cell["source"], answers)
+    trials = {}
+    for built in (one for one in BUILT if one.exercise in exercises):
+        exercise = exercises[built.exercise]["source"]
+        name = exercise.rstrip().splitlines()[-1].split("(")[1].strip(")")
+        place = next(i for i, cell in enumerate(book["cells"]) if f"yours({name}," in cell["source"])
+        demonstration = book["cells"][place]["source"]
+        kinds = {"other": built.other, "wrong": built.wrong, "solution": answers[built.exercise]}
+        cells = {k: tried(built, v, exercise, demonstration, accepted=k == "wrong") for k, v in kinds.items()}
+        book["cells"][place + 1 : place + 1] = [cell for three in cells.values() for cell in three]
+        trials[built.exercise] = cells
+    assert trials or path.stem[:2] in ("00", "01"), "no later cell runs what the learner wrote"
     execute.execute(book)
-    for cell in exercises:
+    for cell in exercises.values():
         assert "right" in texts(cell) and "not right" not in texts(cell), f"{cell['source']}\n{texts(cell)}"
+    for number, cells in trials.items():
+        for checked, demonstration, _ in cells.values():
+            assert "This runs your own" in texts(demonstration), f"{number}: {texts(checked)}"
+        other, wrong, solution = (fingerprint(three[2]) for three in cells.values())
+        assert other == pytest.approx(solution, rel=1e-4, abs=1e-4), number
+        assert wrong != pytest.approx(solution, rel=1e-2, abs=1e-2), number
 
 
 def output(**parts) -> dict:

@@ -13,6 +13,8 @@ import linecache
 import signal
 import threading
 import traceback
+import weakref
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -24,7 +26,9 @@ import torch
 from numpy import allclose, asarray
 from numpy import isclose as are_close
 
-LONGEST = 400  # characters of a message
+from sora_edu.course.hints import HINTS
+
+LONGEST = 360  # characters of a message
 LIMIT = 120.0  # seconds after which an answer is taken to run for ever, on the slowest machine
 
 MISCONCEPTIONS = {  # the course's list; a diagnosis names one by its number
@@ -60,11 +64,16 @@ COLOURS = {"right": "#1a7f37", "not right yet": "#b35900", "not answered yet": "
 
 @dataclass(frozen=True)
 class Result:
-    """What a check says: a verdict, its reason, and the number of the misconception that the answer shows."""
+    """What a check says: a verdict, its reason, and the number of the misconception that the answer shows.
+
+    recipe: how to get it right, for the learner who asks twice; help: how to ask, or the hint itself.
+    """
 
     verdict: str
     message: str = ""
     misconception: int | None = None
+    recipe: str = ""
+    help: str = ""
 
     def __bool__(self) -> bool:
         return self.verdict == "right"
@@ -81,11 +90,12 @@ class Result:
         return replace(self, message=f"{name}: {self.message}") if name and self.message else self
 
     def __repr__(self) -> str:
-        return f"{self.verdict}: {self.text}" if self.message else self.verdict
+        return " ".join(filter(None, (f"{self.verdict}: {self.text}" if self.message else self.verdict, self.help)))
 
     def _repr_html_(self) -> str:
         colour = COLOURS[self.verdict]
         why = f": {html.escape(self.text)}" if self.message else ""
+        why += f"<br><small>{html.escape(self.help)}</small>" if self.help else ""
         return f'<div style="border-left:4px solid {colour};padding-left:8px"><b>{self.verdict}</b>{why}</div>'
 
 
@@ -107,11 +117,11 @@ def right(message: str = "") -> Result:
     return Result("right", message)
 
 
-def wrong(message: str, misconception: int | None = None) -> Result:
+def wrong(message: str, misconception: int | None = None, *, recipe: str = "") -> Result:
     """The answer is wrong; the message says how, and what to look at next; a very long one loses its middle."""
     if len(message) > LONGEST:
         message = f"{message[: LONGEST // 2]} ... {message[5 - LONGEST // 2 :]}"
-    return Result("not right yet", message, misconception)
+    return Result("not right yet", message, misconception, recipe)
 
 
 def unanswered(answer: object) -> bool:
@@ -171,7 +181,7 @@ def check_number(
     answer: object,
     expected: float | int,
     *,
-    hint: str,
+    recipe: str,
     why: str = "",
     wrongs: Sequence[Wrong] = (),
     tolerance: float = 1e-6,
@@ -179,7 +189,8 @@ def check_number(
     """Compare one number.
 
     name: what the exercise calls the answer; it begins whatever is said to a wrong one.
-    hint: said to a wrong answer that ``wrongs`` does not know.
+    recipe: how to get it; said to those who ask for a second hint.
+    wrongs: answers that are expected, with what to say to each.
     why: said to a right answer.
     """
     if unanswered(answer):
@@ -190,7 +201,8 @@ def check_number(
     if isclose(value, expected, rel_tol=0.0, abs_tol=tolerance):
         return right(why)
     known = next((w for w in wrongs if isclose(value, w.answer, rel_tol=0.0, abs_tol=tolerance)), None)
-    return known.result(name) if known else wrong(f"{name}: got {value:g}. {hint}")
+    said = known.result(name) if known else wrong(f"{name}: got {value:g}, which is not right.")
+    return replace(said, recipe=recipe)
 
 
 def check_array(
@@ -198,7 +210,7 @@ def check_array(
     answer: object,
     expected: object,
     *,
-    hint: str,
+    recipe: str,
     why: str = "",
     wrongs: Sequence[Wrong] = (),
     tolerance: float = 1e-5,
@@ -209,7 +221,8 @@ def check_array(
     if same(answer, expected, tolerance):
         return right(why)
     known = next((w for w in wrongs if same(answer, w.answer, tolerance)), None)
-    return known.result(name) if known else wrong(f"{name}: {difference(answer, expected, tolerance)}. {hint}")
+    said = known.result(name) if known else wrong(f"{name}: {difference(answer, expected, tolerance)}.")
+    return replace(said, recipe=recipe)
 
 
 def difference(answer: object, expected: object, tolerance: float, *, reveal: bool = False) -> str:
@@ -231,6 +244,60 @@ def difference(answer: object, expected: object, tolerance: float, *, reveal: bo
         return told
     first = tuple(int(i) for i in np.argwhere(~fits)[0])
     return f"{told}: [{', '.join(map(str, first))}] is {values[first]:g}, expected {target[first]:g}"
+
+
+FOUND_RIGHT: "weakref.WeakSet[Callable]" = weakref.WeakSet()  # the functions that a check of this session accepted
+WRONG_SO_FAR: dict[str, list[Result]] = defaultdict(list)  # verdicts of this session, by exercise
+HINTS_ASKED: Counter[str] = Counter()
+
+
+def exercise(number: str) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Make a check the one of exercise ``number``: its hint comes on request, or at the third wrong answer.
+
+    ``yours`` then knows whether the learner's functions were right.
+    """
+
+    def of_exercise(check: Callable[..., Result]) -> Callable[..., Result]:
+        @wraps(check)
+        def checked(*answers: object) -> Result:
+            result = check(*answers)
+            for function in filter(callable, answers):
+                with contextlib.suppress(TypeError):  # a callable that no set can hold is not run later
+                    (FOUND_RIGHT.add if result else FOUND_RIGHT.discard)(function)
+            if result.verdict != "not right yet":
+                return result
+            WRONG_SO_FAR[number].append(result)
+            often = len(WRONG_SO_FAR[number]) >= 3
+            return replace(result, help=f"Hint: {HINTS[number]}" if often else f'For a hint: checks.hint("{number}")')
+
+        checked.exercise = number
+        return checked
+
+    return of_exercise
+
+
+def hint(number: str) -> None:
+    """Print an exercise's hint, and when asked again how it is done."""
+    if number not in HINTS:
+        return print(f"There is no exercise {number!r}; they are called 02.1, 02.2 and so on.")
+    HINTS_ASKED[number] += 1
+    recipes = [result.recipe for result in WRONG_SO_FAR[number] if result.recipe]
+    if HINTS_ASKED[number] == 1:
+        print(f"Hint: {HINTS[number]}")
+    else:
+        print(f"Recipe: {recipes[-1]}" if recipes else "The solution is folded up below the exercise.")
+
+
+def yours(function: Callable, instead: Callable) -> Callable:
+    """The learner's own function where its check found it right, for what a lesson shows next; else ``instead``.
+
+    Says which of the two it is.
+    """
+    name, right = getattr(function, "__name__", "function"), False
+    with contextlib.suppress(TypeError):
+        right = function in FOUND_RIGHT
+    print(f"This runs your own {name}." if right else f"This runs the package's code, until your {name} is right.")
+    return function if right else instead
 
 
 def not_a_function(answer: object, expected: str) -> Result | None:
@@ -286,7 +353,7 @@ def is_stub(function: object) -> bool:
     return code is not None and all(step.opname in idle for step in dis.get_instructions(code))
 
 
-def call_answer(function: Callable, arguments: Sequence, told: str, hint: str = "") -> object:
+def call_answer(function: Callable, arguments: Sequence, told: str) -> object:
     """What a learner's function returns for copies of the arguments; a Result where it raises or is not filled in.
 
     Copies, so that a function that writes on its input harms nobody. ``told`` begins the sentence about an error.
@@ -298,7 +365,7 @@ def call_answer(function: Callable, arguments: Sequence, told: str, hint: str = 
         return wrong(f"{told} was still running after {LIMIT:g} s. Does each of its loops come to an end?")
     except (Exception, SystemExit) as error:  # whatever a learner's function raises is part of its answer
         where = line_of(error, function)
-        return wrong(f"{told} raised {type(error).__name__}{where}: {str(error)[:150]}. {hint}".strip())
+        return wrong(f"{told} raised {type(error).__name__}{where}: {str(error)[:150]}.")
     if value is None and not is_stub(function):
         return wrong(f"{told} returned nothing. Is there a `return`?")
     return Result("not answered yet") if unanswered(value) else value
@@ -309,7 +376,7 @@ def check_function(
     reference: Callable,
     cases: Sequence[tuple],
     *,
-    hint: str,
+    recipe: str,
     name: str = "",
     why: str = "",
     wrongs: Sequence[Wrong] = (),
@@ -324,16 +391,17 @@ def check_function(
         return refusal.named(name)
     for case in cases:
         where = f"on {describe(case, function)}"
-        value = call_answer(function, case, f"{where} it", hint)
+        value = call_answer(function, case, f"{where} it")
         if isinstance(value, Result):
-            return value.named(name)
+            return replace(value, recipe=recipe).named(name)
         expected = reference(*case)
         for known in wrongs:
             twin = known.answer(*case)
             if same(value, twin, tolerance) and not same(expected, twin, tolerance):
-                return known.result(name)
+                return replace(known.result(name), recipe=recipe)
         if not same(value, expected, tolerance):
-            return wrong(f"{where} {difference(value, expected, tolerance, reveal=True)}. {hint}").named(name)
+            told = f"{where} {difference(value, expected, tolerance, reveal=True)}."
+            return wrong(told, recipe=recipe).named(name)
     return right(why)
 
 

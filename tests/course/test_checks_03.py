@@ -128,7 +128,7 @@ def test_the_counts_are_those_of_the_package():
         (1, 196, "one layer"),
         (1, 3136, "16 / 2 layers"),
         (1, 2940, "side by side"),
-        (1, 1000, "b: got 1000. 16 / 2"),
+        (1, 1000, "b: got 1000, which is not right. 16 / 2"),
         (2, 2048, "not square"),
         (2, 4096, "32 / 4"),
         (3, 16, "one latent frame"),

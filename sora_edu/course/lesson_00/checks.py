@@ -5,7 +5,20 @@ from collections.abc import Callable, Mapping
 from math import factorial
 
 from sora_edu.course.claims import BADGES, CLAIMS
-from sora_edu.course.grading import Result, Wrong, all_right, as_number, check_number, once_answered, right, wrong
+from sora_edu.course.grading import (
+    Result,
+    Wrong,
+    all_right,
+    as_number,
+    check_number,
+    exercise,
+    once_answered,
+    right,
+    wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
+)
 from sora_edu.errors import PromptError, UnknownWordWarning
 from sora_edu.world.captions import parse_caption
 from sora_edu.world.prompts import check_prompt
@@ -14,6 +27,7 @@ from sora_edu.world.tracker.track import describe, track
 DRAWS, SENTENCES = 6**6, factorial(6)
 
 
+@exercise("00.4")
 @once_answered
 def slips(role_sentences: object, author_sentences: object, share: object) -> Result:
     """Sentences where colour means role, grammatical draws where colour means author, and their share of all draws."""
@@ -21,7 +35,7 @@ def slips(role_sentences: object, author_sentences: object, share: object) -> Re
         "role_sentences",
         role_sentences,
         DRAWS,
-        hint="Six choices from the first pile, and for each of them six from the second, and so on.",
+        recipe="Six choices from the first pile, and for each of them six from the second, and so on.",
         wrongs=[
             Wrong(SENTENCES, "720 = 6! would forbid two slips of one author; here each pile is free."),
             Wrong(36, "36 counts slips; a draw takes six of them."),
@@ -34,7 +48,7 @@ def slips(role_sentences: object, author_sentences: object, share: object) -> Re
         "author_sentences",
         author_sentences,
         SENTENCES,
-        hint="The six slips must show six different roles: 6 choices for the first, then 5, ...",
+        recipe="The six slips must show six different roles: 6 choices for the first, then 5, ...",
         wrongs=[
             Wrong(DRAWS, "that counts all draws; most of them hold some role twice, and another not at all."),
             Wrong(6, "6 is what the first pile offers; the second then offers 5, the third 4, ..."),
@@ -50,7 +64,7 @@ def slips(role_sentences: object, author_sentences: object, share: object) -> Re
         "share",
         share if value is None else value,
         expected,
-        hint="Grammatical draws over all draws of the author's game, times 100 for per cent.",
+        recipe="Grammatical draws over all draws of the author's game, times 100 for per cent.",
         wrongs=[
             Wrong(DRAWS / SENTENCES, "upside down; 64.8 draws are needed for one sentence."),
             Wrong(100.0, "every draw is a sentence where colour means role, not where it means author."),
@@ -88,6 +102,7 @@ CONFUSED = {  # (said, true): what the answer shows
 }
 
 
+@exercise("00.3")
 @once_answered
 def badges(answer: object) -> Result:
     """Badges of the twelve claims a to l: a dict by letter, or twelve words in a row."""
@@ -127,6 +142,7 @@ BEFORE = (  # (earlier, later, what an answer shows that has them the other way 
 )
 
 
+@exercise("00.2")
 @once_answered
 def order(answer: object) -> Result:
     """The parts of the pipeline in the order in which sampling uses them; noise may come anywhere before VideoDiT."""
@@ -150,6 +166,7 @@ def order(answer: object) -> Result:
     return right("Words steer, noise is the material, the VideoDiT does the work, the VAE's decoder makes it visible.")
 
 
+@exercise("00.1")
 @once_answered
 def prompts(answer: object, pipe: Callable) -> Result:
     """Three prompts that tiny knows, each with a shape, a colour and another motion; says what the tracker reads."""

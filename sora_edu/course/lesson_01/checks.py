@@ -15,10 +15,14 @@ from sora_edu.course.grading import (
     call_answer,
     check_function,
     check_number,
+    exercise,
     not_a_function,
     once_answered,
     right,
     wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
 )
 from sora_edu.world.captions import parse_caption
 from sora_edu.world.paths import TICKS, tick_times
@@ -35,6 +39,7 @@ def covered(left: float, right: float, width: int) -> Tensor:
     return (torch.clamp(i + 1, max=right) - torch.clamp(i, min=left)).clamp(0, 1)
 
 
+@exercise("01.1")
 def row_coverage(function: object) -> Result:
     """A function ``(left, right, width)`` that gives the share of each pixel of a row that an interval covers."""
 
@@ -60,7 +65,7 @@ def row_coverage(function: object) -> Result:
         covered,
         [(2.7, 5.4, 9), (0.4, 3.1, 6), (3.7, 10.2, 12)],
         why="A pixel at the edge takes the share of it that the object covers, so no part of a move is lost.",
-        hint="Pixel i reaches from i to i + 1. How much of that is between left and right? Never below 0 or above 1.",
+        recipe="Pixel i reaches from i to i + 1. How much of that is between left and right? Never below 0 or above 1.",
         wrongs=[
             Wrong(hard, "That only asks if a pixel's middle is inside: the hard edge, rounded to whole pixels, jumps."),
             Wrong(
@@ -105,6 +110,7 @@ def name_of_motion(answer: object) -> str | None:
     return names.get(" ".join(answer.lower().split()))
 
 
+@exercise("01.2")
 def falls_or_moves_down(function: object) -> Result:
     """A function that names the motion of heights ``y`` (a tensor, down, one a tick): "falls" or "moves down"."""
     if (refusal := not_a_function(function, "a function of the heights y")) is not None:
@@ -159,6 +165,7 @@ def thrown(ticks: Tensor, speed: float, up: float, g: float) -> Tensor:
     return torch.stack((speed * ticks, g * ticks**2 / 2 - up * ticks), -1)
 
 
+@exercise("01.3")
 def new_motion(path: object, words: object) -> Result:
     """A function ``(ticks, speed, up, g)`` for the path of a throw, and one ``(shape, colour)`` for its caption."""
     first = throw_path(path)
@@ -184,7 +191,7 @@ def throw_path(path: object) -> Result:
         thrown,
         [(ticks[0], 0.9, 1.1, 0.13), (ticks[1], -0.6, 0.7, 0.17)],
         name="thrown",
-        hint="x = speed * t and y = g * t**2 / 2 - up * t, stacked to f 2; y points down, so upwards is negative.",
+        recipe="x = speed * t and y = g * t**2 / 2 - up * t, stacked to f 2; y points down, so upwards is negative.",
         tolerance=1e-3,
         wrongs=[
             Wrong(
@@ -233,6 +240,7 @@ def throw_caption(words: object) -> Result:
 # --- exercise 4: combinations -----------------------------------------------------------------------------------------
 
 
+@exercise("01.4")
 @once_answered
 def counted(everything: object, held_out: object) -> Result:
     """How many combinations of shape, colour and motion there are, and how many of them are held out."""
@@ -240,7 +248,7 @@ def counted(everything: object, held_out: object) -> Result:
         "everything",
         everything,
         len(combinations("all")),
-        hint=f"Choose one of {len(SHAPES)} shapes, {len(COLOURS)} colours and {len(MOTIONS)} motions.",
+        recipe=f"Choose one of {len(SHAPES)} shapes, {len(COLOURS)} colours and {len(MOTIONS)} motions.",
         wrongs=[
             Wrong(len(SHAPES) + len(COLOURS) + len(MOTIONS), "choices multiply; you added them."),
             Wrong(40, "that is shape x colour; each of these can also move in ten ways."),
@@ -252,7 +260,7 @@ def counted(everything: object, held_out: object) -> Result:
         "held_out",
         held_out,
         len(combinations("heldout")),
-        hint="A pair of the first list rules out 10 motions, one of the second 5 shapes; count none twice.",
+        recipe="A pair of the first list rules out 10 motions, one of the second 5 shapes; count none twice.",
         wrongs=[
             Wrong(80, "5 * 10 + 6 * 5 counts three twice: yellow circles that move up are in both lists."),
             Wrong(11, "those are the pairs; each rules out all combinations that hold it."),
@@ -286,6 +294,7 @@ def falling_clips() -> list[tuple[Tensor, float, str]]:
     return clips
 
 
+@exercise("01.5")
 def recover_g(function: object) -> Result:
     """A function that reads g (units a tick squared) from the pixels of a clip ``1 3 f h w``."""
     if (refusal := not_a_function(function, "a function of a clip")) is not None:
@@ -328,6 +337,7 @@ def diagnose_g(ratio: float, frames: int, side: int, what: str) -> Result:
 # --- exercise 6: how many clips ---------------------------------------------------------------------------------------
 
 
+@exercise("01.6")
 @once_answered
 def interval(function: object, needed: object) -> Result:
     """A function ``(share, n)``: half the width of a 95 % interval; and the clips needed for one of 0.01 at 0.9."""
@@ -340,7 +350,7 @@ def interval(function: object, needed: object) -> Result:
         exact,
         [(0.9, 512), (0.75, 64), (0.5, 2000)],
         name="half_width",
-        hint="The standard error is the square root of share * (1 - share) / n; take 1.96 of them.",
+        recipe="The standard error is the square root of share * (1 - share) / n; take 1.96 of them.",
         tolerance=2e-5,
         wrongs=[
             Wrong(lambda p, n: exact(p, n) / 1.96, "one standard error covers 68 %; 95 % takes 1.96 of them."),
@@ -357,7 +367,7 @@ def interval(function: object, needed: object) -> Result:
         "needed",
         needed,
         3458,
-        hint="Solve 1.96 * sqrt(0.9 * 0.1 / n) = 0.01 for n, and round up.",
+        recipe="Solve 1.96 * sqrt(0.9 * 0.1 / n) = 0.01 for n, and round up.",
         tolerance=0.5,
         wrongs=[
             Wrong(3457, "3457 clips leave it a hair above 0.01; round up."),

@@ -13,9 +13,13 @@ from sora_edu.course.grading import (
     check_array,
     check_function,
     check_number,
+    exercise,
     once_answered,
     unanswered,
     wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
 )
 from sora_edu.model.patches import patchify, unpatchify
 
@@ -28,6 +32,7 @@ def images(*sizes: tuple[int, int, int, int]) -> list[torch.Tensor]:
     return [torch.rand(size, generator=generator) * 2 - 1 for size in sizes]
 
 
+@exercise("02.1")
 @once_answered
 def positions(patch_15: object, patch_100: object) -> Result:
     """Row and column of ``patches[15]`` and ``patches[100]`` on the 14 x 14 grid."""
@@ -39,7 +44,7 @@ def positions(patch_15: object, patch_100: object) -> Result:
         [one.tolist(), two.tolist()],
         [[1, 1], [7, 2]],
         why="15 = 1 * 14 + 1 and 100 = 7 * 14 + 2: rows of 14, counted from 0.",
-        hint="There are 14 patches in a row; index = row * 14 + column, all counted from 0.",
+        recipe="There are 14 patches in a row; index = row * 14 + column, all counted from 0.",
         wrongs=[
             Wrong([[1, 1], [2, 7]], "you went down the columns first; patches run left to right, then down.", 1),
             Wrong([[2, 2], [8, 3]], "you counted rows and columns from 1; patches[0] is (0, 0)."),
@@ -52,6 +57,7 @@ def positions(patch_15: object, patch_100: object) -> Result:
     )
 
 
+@exercise("02.5")
 @once_answered
 def counts(tokens: object, length: object, overlapping: object) -> Result:
     """Tokens of a 224 x 224 photograph, numbers in each, and tokens where a patch starts every 8 pixels."""
@@ -59,7 +65,7 @@ def counts(tokens: object, length: object, overlapping: object) -> Result:
         "token_count",
         tokens,
         196,
-        hint="224 / 16 patches fit across, and as many down.",
+        recipe="224 / 16 patches fit across, and as many down.",
         wrongs=[
             Wrong(14, "14 is one row of the grid; the picture has 14 such rows."),
             Wrong(50176, "224 * 224 counts pixels; a patch is 16 x 16 of them."),
@@ -71,7 +77,7 @@ def counts(tokens: object, length: object, overlapping: object) -> Result:
         "numbers_in_a_token",
         length,
         768,
-        hint="A patch has 16 * 16 pixels, and a pixel three numbers.",
+        recipe="A patch has 16 * 16 pixels, and a pixel three numbers.",
         wrongs=[
             Wrong(256, "256 is one colour; a pixel has three numbers."),
             Wrong(1, "a token keeps every number of its patch; nothing is averaged away.", 3),
@@ -82,7 +88,7 @@ def counts(tokens: object, length: object, overlapping: object) -> Result:
         "overlapping_count",
         overlapping,
         729,
-        hint="Patches start at pixels 0, 8, 16, ... and the last has to end inside the picture.",
+        recipe="Patches start at pixels 0, 8, 16, ... and the last has to end inside the picture.",
         wrongs=[
             Wrong(784, "28 starts fit across, but the last patch would stick out by 8 pixels: 27."),
             Wrong(196, "that is the count without overlap; here patches start every 8 pixels."),
@@ -94,6 +100,7 @@ def counts(tokens: object, length: object, overlapping: object) -> Result:
     )
 
 
+@exercise("02.2")
 def second_patch(numbers: object) -> Result:
     """The four numbers of ``patches[1]`` of a 4 x 4 image that counts from 0 to 15, cut in patches of 2 x 2."""
     values = as_array(numbers)
@@ -102,7 +109,7 @@ def second_patch(numbers: object) -> Result:
         numbers if values is None or unanswered(numbers) else values.reshape(-1),
         [2, 3, 6, 7],
         why="patches[1] is the top right corner: 2 and 3 above 6 and 7.",
-        hint="Draw the 4 x 4 table, cut it into four squares, and read the second one row by row.",
+        recipe="Draw the 4 x 4 table, cut it into four squares, and read the second one row by row.",
         wrongs=[
             Wrong([4, 5, 6, 7], "that is the second row of the table: what reshape gives.", 2),
             Wrong([2, 6, 3, 7], "the right square, read down the columns; a patch is read row by row (ph, then pw)."),
@@ -128,6 +135,7 @@ def channels_last_reshape(x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, ph * pw * x.shape[1])
 
 
+@exercise("02.3")
 def patchify_by_hand(function: object) -> Result:
     """A function ``(images, ph, pw)`` that equals patchify, from reshape and permute."""
     first, second = images((2, 3, 6, 8), (1, 2, 12, 10))
@@ -138,7 +146,7 @@ def patchify_by_hand(function: object) -> Result:
         lambda x, ph, pw: patchify(x, ph=ph, pw=pw),
         [(first, 3, 2), (second, 4, 5)],
         why="Split each side in two, bring the pieces into the order b nh nw ph pw c, then join.",
-        hint="Reshape to (b, c, nh, ph, nw, pw) first; permute to (b, nh, nw, ph, pw, c); then join the last three.",
+        recipe="Reshape to (b, c, nh, ph, nw, pw) first; permute to (b, nh, nw, ph, pw, c); then join the last three.",
         wrongs=[
             Wrong(plain_reshape, lines, 2),
             Wrong(channels_last_reshape, lines, 2),
@@ -152,6 +160,7 @@ def patchify_by_hand(function: object) -> Result:
     )
 
 
+@exercise("02.6")
 @once_answered
 def element_ratio(plain: object, overlapping: object) -> Result:
     """Numbers in all tokens over numbers in the picture, without overlap and with a step of 8."""
@@ -160,7 +169,7 @@ def element_ratio(plain: object, overlapping: object) -> Result:
         "plain",
         plain,
         1.0,
-        hint="Multiply tokens by numbers in each, and divide by 224 * 224 * 3.",
+        recipe="Multiply tokens by numbers in each, and divide by 224 * 224 * 3.",
         wrongs=[
             Wrong(1 / 256, small, 3),
             Wrong(256, small + " (And more over less is what was asked.)", 3),
@@ -174,7 +183,7 @@ def element_ratio(plain: object, overlapping: object) -> Result:
         "overlapping",
         overlapping,
         729 * 768 / (PHOTO * PHOTO * 3),
-        hint="729 tokens of 768 numbers, over 224 * 224 * 3.",
+        recipe="729 tokens of 768 numbers, over 224 * 224 * 3.",
         wrongs=[
             Wrong(1.0, "most pixels are in four patches now, so there are more numbers.", 3),
             Wrong(4.0, "inside, each pixel is in four patches, but at the border in two or one."),
@@ -187,6 +196,7 @@ def element_ratio(plain: object, overlapping: object) -> Result:
     )
 
 
+@exercise("02.4")
 def unpatchify_by_hand(function: object) -> Result:
     """A function ``(tokens, grid, ph, pw)`` that puts patches back, for grids that are not square too."""
     first, second = images((2, 3, 6, 16), (1, 2, 20, 10))
@@ -204,7 +214,7 @@ def unpatchify_by_hand(function: object) -> Result:
         lambda tokens, grid, ph, pw: unpatchify(tokens, grid=grid, ph=ph, pw=pw),
         cases,
         why="Every number is back in its place, also on grids of 2 x 8 and 5 x 2.",
-        hint="Read the pattern of patchify from right to left, and take nh and nw from grid, never from a square root.",
+        recipe="Read the pattern of patchify from right to left; nh and nw come from grid, never from a square root.",
         wrongs=[
             Wrong(reshaped, "The shape is right and the picture is not: reshape does not undo rearrange.", 2),
             Wrong(ordered(f"b (nh nw) (c ph pw) {tail}"), "A token is (ph pw c), colour last; you read it first."),

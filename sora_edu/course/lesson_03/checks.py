@@ -5,7 +5,19 @@ from collections.abc import Callable
 import torch
 from einops import rearrange
 
-from sora_edu.course.grading import Result, Wrong, all_right, check_function, check_number, once_answered, wrong
+from sora_edu.course.grading import (
+    Result,
+    Wrong,
+    all_right,
+    check_function,
+    check_number,
+    exercise,
+    once_answered,
+    wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
+)
 from sora_edu.model.patches import patchify
 from sora_edu.model.spacetime import patchify_video
 
@@ -41,6 +53,7 @@ def first_frames(x: torch.Tensor, pf: int, ph: int, pw: int) -> torch.Tensor:
     return frame_by_frame(x[:, :, ::pf], pf, ph, pw)
 
 
+@exercise("03.1")
 def patchify_video_by_hand(function: object) -> Result:
     """A function ``(video, pf, ph, pw)`` that equals patchify_video."""
     first, second = videos((2, 3, 4, 6, 10), (1, 2, 9, 4, 6))
@@ -51,7 +64,7 @@ def patchify_video_by_hand(function: object) -> Result:
         lambda x, pf, ph, pw: patchify_video(x, pf=pf, ph=ph, pw=pw),
         [(first, 2, 3, 2), (second, 3, 2, 1)],
         why="Boxes in the order time, down, right; in each, frames, rows, columns and colours.",
-        hint="Take lesson 02's pattern and add the frames in front: (nf nh nw) outside, (pf ph pw c) inside.",
+        recipe="Take lesson 02's pattern and add the frames in front: (nf nh nw) outside, (pf ph pw c) inside.",
         wrongs=[
             Wrong(plain_reshape, lines, 2),
             Wrong(channels_last_reshape, lines, 2),
@@ -78,6 +91,7 @@ def patchify_video_by_hand(function: object) -> Result:
     )
 
 
+@exercise("03.2")
 @once_answered
 def counts(answers: object) -> Result:
     """Tokens of four videos: flat, tubelets, tubelets of a portrait video, boxes of the tiny model's latent."""
@@ -132,8 +146,8 @@ def counts(answers: object) -> Result:
         ),
     }
     parts = []
-    for answer, (name, (expected, hint, wrongs)) in zip(answers, known.items(), strict=True):
-        parts.append(check_number(name, answer, expected, hint=hint, wrongs=wrongs))
+    for answer, (name, (expected, recipe, wrongs)) in zip(answers, known.items(), strict=True):
+        parts.append(check_number(name, answer, expected, recipe=recipe, wrongs=wrongs))
     return all_right(
         *parts,
         why="8 * 196, 8 * 196 again, 8 * 16 * 8, and 5 * 4 * 4. "
@@ -141,6 +155,7 @@ def counts(answers: object) -> Result:
     )
 
 
+@exercise("03.3")
 @once_answered
 def changed(flat_6: object, flat_5: object, tubelets_6: object) -> Result:
     """Tokens that change: flat with frame 6 painted (not sampled), flat with frame 5 (sampled), tubelets with 6."""
@@ -149,7 +164,7 @@ def changed(flat_6: object, flat_5: object, tubelets_6: object) -> Result:
         "flat_6",
         flat_6,
         0,
-        hint="Is frame 6 among the frames that are sampled?",
+        recipe="Is frame 6 among the frames that are sampled?",
         wrongs=[
             Wrong(16, blind, 5),
             Wrong(64, blind, 5),
@@ -161,7 +176,7 @@ def changed(flat_6: object, flat_5: object, tubelets_6: object) -> Result:
         "flat_5",
         flat_5,
         16,
-        hint="Frame 5 is sampled, and cut into 4 * 4 patches.",
+        recipe="Frame 5 is sampled, and cut into 4 * 4 patches.",
         wrongs=[
             Wrong(0, "frame 5 is one of the sampled frames, 0, 5, 10 and 15."),
             Wrong(64, "the patches of the other three frames do not hold frame 5.", 5),
@@ -173,7 +188,7 @@ def changed(flat_6: object, flat_5: object, tubelets_6: object) -> Result:
         "tubelets_6",
         tubelets_6,
         16,
-        hint="Which layer of time holds frame 6, and how many boxes are in a layer?",
+        recipe="Which layer of time holds frame 6, and how many boxes are in a layer?",
         wrongs=[
             Wrong(0, "every frame is in some tubelet; frame 6 is in the layer of frames 4 to 7."),
             Wrong(64, "only the layer of frames 4 to 7 holds frame 6."),
@@ -190,6 +205,7 @@ def changed(flat_6: object, flat_5: object, tubelets_6: object) -> Result:
     )
 
 
+@exercise("03.4")
 def tower(function: object) -> Result:
     """A function ``(tokens, grid, place)`` that returns the tokens of one place in the order of time, b nf d."""
     first, second = videos((2, 1, 1, 30, 4), (1, 1, 1, 24, 3))
@@ -199,7 +215,7 @@ def tower(function: object) -> Result:
         lambda tokens, grid, place: tokens[:, place :: grid[1] * grid[2]],
         cases,
         why="Time is the slowest axis, so the next token of the same place comes nh * nw later.",
-        hint="Token (i, y, x) has the number i * nh * nw + y * nw + x, and place is y * nw + x.",
+        recipe="Token (i, y, x) has the number i * nh * nw + y * nw + x, and place is y * nw + x.",
         wrongs=[
             Wrong(
                 lambda t, g, p: t[:, p : p + g[0]],
@@ -223,6 +239,7 @@ def tower(function: object) -> Result:
     )
 
 
+@exercise("03.5")
 @once_answered
 def overlap(count: object, with_frame_0: object, with_frame_7: object) -> Result:
     """Tubelets of 4 frames that start every 2 frames, of 16x224x224: how many, and how often two frames occur."""
@@ -230,7 +247,7 @@ def overlap(count: object, with_frame_0: object, with_frame_7: object) -> Result
         "count",
         count,
         1372,
-        hint="Starts are 0, 2, 4, ... and the last box has to end with frame 15; 196 places for each start.",
+        recipe="Starts are 0, 2, 4, ... and the last box has to end with frame 15; 196 places for each start.",
         wrongs=[
             Wrong(784, "that is without overlap, a start every 4 frames."),
             Wrong(1568, "8 starts fit, but the last box would need frames 16 and 17: 7."),
@@ -244,14 +261,14 @@ def overlap(count: object, with_frame_0: object, with_frame_7: object) -> Result
         "with_frame_0",
         with_frame_0,
         1,
-        hint="Which starts reach frame 0?",
+        recipe="Which starts reach frame 0?",
         wrongs=[Wrong(2, "no box starts before frame 0, so only the first one holds it.")],
     )
     third = check_number(
         "with_frame_7",
         with_frame_7,
         2,
-        hint="Which of the boxes 0-3, 2-5, 4-7, 6-9, ... hold frame 7?",
+        recipe="Which of the boxes 0-3, 2-5, 4-7, 6-9, ... hold frame 7?",
         wrongs=[
             Wrong(1, "boxes 4-7 and 6-9 both hold it; that is what overlap means."),
             Wrong(4, "that would be a start at every frame."),
@@ -262,6 +279,7 @@ def overlap(count: object, with_frame_0: object, with_frame_7: object) -> Result
     )
 
 
+@exercise("03.6")
 @once_answered
 def pairs(flat: object, tubelets: object) -> Result:
     """Pairs that one layer of full attention compares, for 64 flat tokens (4 frames of 16) and for 64 tubelets."""
@@ -276,7 +294,7 @@ def pairs(flat: object, tubelets: object) -> Result:
         Wrong(4032, "a token looks at itself as well."),
         Wrong(2016, "a pair counts twice, as each of the two looks at the other, and itself as well."),
     ]
-    hint = "Every token looks at every token, itself included."
-    first = check_number("pairs_of_flat_tokens", flat, 4096, hint=hint, wrongs=wrongs)
-    second = check_number("pairs_of_tubelets", tubelets, 4096, hint=hint, wrongs=wrongs)
+    recipe = "Every token looks at every token, itself included."
+    first = check_number("pairs_of_flat_tokens", flat, 4096, recipe=recipe, wrongs=wrongs)
+    second = check_number("pairs_of_tubelets", tubelets, 4096, recipe=recipe, wrongs=wrongs)
     return all_right(first, second, why="64 * 64 both times: attention sees a row of 64 tokens, not how they were cut.")

@@ -14,8 +14,12 @@ from sora_edu.course.grading import (
     check_array,
     check_function,
     check_number,
+    exercise,
     once_answered,
     wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
 )
 from sora_edu.model.attention import attend as reference_attend
 
@@ -43,6 +47,7 @@ def variant(*, power: float = -0.5, over: int = -1, hide: str = "before") -> Cal
     return attention
 
 
+@exercise("04.1")
 def attend_by_hand(function: object) -> Result:
     """A function ``(q, k, v, mask)`` that is scaled dot-product attention; mask is None, or True where one may look."""
     q, k, v = randn(2, 3, 5, 8), randn(2, 3, 7, 8, seed=1), randn(2, 3, 7, 8, seed=2)
@@ -55,7 +60,7 @@ def attend_by_hand(function: object) -> Result:
         lambda q, k, v, mask: reference_attend(q, k, v, mask=mask),
         [(q, k, v, None), (q, k, v, mask), (*square, torch.ones(6, 6).tril().bool())],
         why="Scores over the root of dh, minus infinity where looking is forbidden, softmax over the keys, mix v.",
-        hint="scores = q @ k.transpose(-1, -2) / sqrt(dh); mask with -inf; softmax over the last axis; times v.",
+        recipe="scores = q @ k.transpose(-1, -2) / sqrt(dh); mask with -inf; softmax over the last axis; times v.",
         wrongs=[
             Wrong(variant(power=0.0), "You left out the scale: divide the scores by sqrt(dh), the length of a query."),
             Wrong(variant(power=-1.0), "You divided by dh; the root of it keeps the scores' spread at 1."),
@@ -74,6 +79,7 @@ def attend_by_hand(function: object) -> Result:
 # --- order ------------------------------------------------------------------------------------------------------------
 
 
+@exercise("04.3")
 @once_answered
 def order_of_tokens(undo: object, changes: object) -> Result:
     """A function ``(y, order)`` that puts permuted outputs back, and four times yes or no: does the mean change?"""
@@ -83,7 +89,7 @@ def order_of_tokens(undo: object, changes: object) -> Result:
         lambda y, order: y[:, order.argsort()],
         [(randn(2, 5, 3), orders[0]), (randn(1, 7, 4, seed=1), orders[1])],
         name="undo",
-        hint="Output i belongs to token order[i]: y[:, order.argsort()], or back[:, order] = y.",
+        recipe="Output i belongs to token order[i]: y[:, order.argsort()], or back[:, order] = y.",
         wrongs=[
             Wrong(
                 lambda y, order: y,
@@ -103,7 +109,7 @@ def order_of_tokens(undo: object, changes: object) -> Result:
         "changes",
         values,
         [0, 0, 1, 1],
-        hint="Without positions, outputs are the same vectors in another order, and a mean ignores order.",
+        recipe="Without positions, outputs are the same vectors in another order, and a mean ignores order.",
         wrongs=[
             Wrong([1, 1, 1, 1], "without positions attention sees a set, and the set is the same.", 8),
             Wrong([1, 0, 1, 1], "reversing is a permutation like any other, without positions unseen.", 8),
@@ -151,6 +157,7 @@ def unmixed(x: Tensor, position: int, frequency: Tensor) -> Tensor:
     return torch.cat((a * angle.cos(), b * angle.sin()))
 
 
+@exercise("04.2")
 @once_answered
 def turned(turn: object, partner: object) -> Result:
     """A function ``(x, position, frequency)`` that turns pairs, and the place of the key that gives an equal score."""
@@ -160,7 +167,7 @@ def turned(turn: object, partner: object) -> Result:
         halves(),
         [(randn(8), 3, frequency), (randn(6, seed=1), 11, torch.tensor([1.0, 0.4, 0.05])), (randn(8), 0, frequency)],
         name="turn",
-        hint="a, b = x.chunk(2); angle = position * frequency; (a cos - b sin, a sin + b cos).",
+        recipe="a, b = x.chunk(2); angle = position * frequency; (a cos - b sin, a sin + b cos).",
         wrongs=[
             Wrong(halves(-1.0), "you turn the other way round: a cos - b sin, then a sin + b cos."),
             Wrong(halves(frequencies=False), "each pair has its own frequency: position * frequency."),
@@ -175,7 +182,7 @@ def turned(turn: object, partner: object) -> Result:
         "partner",
         partner,
         24,
-        hint="The score depends on the displacement k - q alone, which was 7 - 3.",
+        recipe="The score depends on the displacement k - q alone, which was 7 - 3.",
         wrongs=[
             Wrong(7, "the key's place alone does not fix the score; keep the displacement 7 - 3 = 4."),
             Wrong(16, "the key is 4 places AFTER the query; the other side is another displacement, -4."),
@@ -199,7 +206,7 @@ def full_pairs(name: str, answer: object, *, factorised: int) -> Result:
         name,
         answer,
         16_384,
-        hint="Every one of the n tokens looks at every one, itself included.",
+        recipe="Every one of the n tokens looks at every one, itself included.",
         wrongs=[
             Wrong(factorised, implied, 6),
             Wrong(2_048, implied + " (2,048 is space alone.)", 6),
@@ -219,7 +226,7 @@ def factorised_pairs(name: str, answer: object) -> Result:
         name,
         answer,
         3_072,
-        hint="In each of 8 frames 16 look at 16; along each of 16 columns 8 look at 8; add the two.",
+        recipe="In each of 8 frames 16 look at 16; along each of 16 columns 8 look at 8; add the two.",
         wrongs=[
             Wrong(16_384, "any grid of tokens can be factorised, however it was cut: space, then time.", 6),
             Wrong(2_048, "that is space alone, 8 * 16 * 16; add time."),
@@ -231,6 +238,7 @@ def factorised_pairs(name: str, answer: object) -> Result:
     )
 
 
+@exercise("04.4")
 @once_answered
 def pairs(flat_full: object, flat_factorised: object, tubelets_full: object, tubelets_factorised: object) -> Result:
     """Pairs of full and of factorised attention, over tokens of flat frames and over tubelets: 8 x 4 x 4 both times."""
@@ -257,6 +265,7 @@ def logs(values: list) -> list:
     return [math.log(value) for value in values]
 
 
+@exercise("04.6")
 @once_answered
 def growth(fit_exponent: object, longer: object) -> Result:
     """A function ``(tokens, cost)`` that finds p in cost = c * tokens ** p, and three factors for twice the tokens."""
@@ -268,7 +277,7 @@ def growth(fit_exponent: object, longer: object) -> Result:
         lambda n, cost: slope(logs(n), logs(cost)),
         cases,
         name="fit_exponent",
-        hint="log cost = log c + p log n, so p is the slope of log cost over log n.",
+        recipe="log cost = log c + p log n, so p is the slope of log cost over log n.",
         wrongs=[
             Wrong(lambda n, cost: slope(n, cost), "the slope of cost over n; take logarithms of both first."),
             Wrong(lambda n, cost: 1.0, "an exponent of 1 for all costs takes the answer for granted.", 7),
@@ -286,7 +295,7 @@ def growth(fit_exponent: object, longer: object) -> Result:
         "longer",
         values,
         [4, 2, 4],
-        hint="Pairs are n * n for full, n * 32 for windows of 32, n * n / 8 for strides of 2 along each axis.",
+        recipe="Pairs are n * n for full, n * 32 for windows of 32, n * n / 8 for strides of 2 along each axis.",
         wrongs=[
             Wrong([2, 2, 2], "twice the tokens are four times the pairs, unless the window is fixed.", 7),
             Wrong([2, 1, 2], "twice the tokens: full attention squares that, and windows are twice as many.", 7),
@@ -304,6 +313,7 @@ def growth(fit_exponent: object, longer: object) -> Result:
 # --- attention against weights ----------------------------------------------------------------------------------------
 
 
+@exercise("04.5")
 def share(function: object) -> Result:
     """A function ``(n, d)``: multiply-adds of the scores and mixtures over those of a block's weights."""
     return check_function(
@@ -311,7 +321,7 @@ def share(function: object) -> Result:
         lambda n, d: n / (6 * d),
         [(80, 192), (1536, 256), (5000, 64)],
         why="2 n n d over 12 n d d is n / (6 d): they are equal at n = 6 d, for any number of heads.",
-        hint="Scores and mixtures take n * n * d each; a block has 12 d * d weights, and each token meets all.",
+        recipe="Scores and mixtures take n * n * d each; a block has 12 d * d weights, and each token meets all.",
         wrongs=[
             Wrong(lambda n, d: n / (12 * d), "There are two products of n * n * d: q with k, and the weights with v."),
             Wrong(lambda n, d: n / (4 * d), "These are the MLP's weights alone, 8 d * d; qkv and out add 4 d * d."),

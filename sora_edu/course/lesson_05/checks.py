@@ -12,9 +12,13 @@ from sora_edu.course.grading import (
     as_number,
     check_function,
     check_number,
+    exercise,
     once_answered,
     right,
     wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
 )
 from sora_edu.shapes import Video
 from sora_edu.world.tracker.track import track
@@ -32,6 +36,7 @@ def normals(seed: int, *sizes: tuple[int, ...]) -> list[torch.Tensor]:
 # --- 05.1 ------------------------------------------------------------------------------------------------------------
 
 
+@exercise("05.1")
 @once_answered
 def counts(numbers_in: object, numbers_out: object, ratio: object, patched: object) -> Result:
     """Numbers in a clip of 17x32x32, in its latent of 16 channels and 5x8x8, their ratio, and what patching adds."""
@@ -39,7 +44,7 @@ def counts(numbers_in: object, numbers_out: object, ratio: object, patched: obje
         "numbers_in",
         numbers_in,
         52_224,
-        hint="Frames times height times width times colours.",
+        recipe="Frames times height times width times colours.",
         wrongs=[
             Wrong(17_408, "those are pixels; each holds three numbers."),
             Wrong(3_072, "that is one frame; the clip has 17."),
@@ -49,7 +54,7 @@ def counts(numbers_in: object, numbers_out: object, ratio: object, patched: obje
         "numbers_out",
         numbers_out,
         5_120,
-        hint="Channels times latent frames times latent height times latent width.",
+        recipe="Channels times latent frames times latent height times latent width.",
         wrongs=[
             Wrong(320, "those are the places, 5 * 8 * 8; each place holds 16 channels."),
             Wrong(960, "a latent has no colours. Each place holds 16 channels, not 3."),
@@ -60,7 +65,7 @@ def counts(numbers_in: object, numbers_out: object, ratio: object, patched: obje
         "ratio",
         ratio,
         10.2,
-        hint="Divide the numbers that go in by those that come out.",
+        recipe="Divide the numbers that go in by those that come out.",
         tolerance=0.06,
         wrongs=[
             Wrong(163.2, "you left out the 16 channels of the latent."),
@@ -73,7 +78,7 @@ def counts(numbers_in: object, numbers_out: object, ratio: object, patched: obje
         "patched",
         patched,
         1,
-        hint="Count the tokens, and multiply by the length of one.",
+        recipe="Count the tokens, and multiply by the length of one.",
         wrongs=[
             Wrong(4, "four times fewer tokens, but each is four times as long.", 3),
             Wrong(0.25, "a quarter of the tokens, but each is four times as long.", 3),
@@ -92,6 +97,7 @@ def counts(numbers_in: object, numbers_out: object, ratio: object, patched: obje
 # --- 05.2 ------------------------------------------------------------------------------------------------------------
 
 
+@exercise("05.2")
 def kl(function: object) -> Result:
     """KL(N(mean, var) || N(0, 1)) for every value, from mean and log-variance."""
     shapes = [(2, 3), (4,), (1, 2, 3, 2, 2)]
@@ -105,7 +111,7 @@ def kl(function: object) -> Result:
         half(lambda m, v: m**2 + v.exp() - 1 - v),
         cases,
         why="Zero only where mean = 0 and variance = 1, positive everywhere else.",
-        hint="Average log q(z) - log p(z) over z of q: the mean of z^2 is mean^2 + var, that of (z - mean)^2 is var.",
+        recipe="Average log q(z) - log p(z) over z of q: the mean of z^2 is mean^2 + var, that of (z - mean)^2 is var.",
         wrongs=[
             Wrong(lambda m, v: m**2 + v.exp() - 1 - v, "Twice too much: both log-densities carry a factor 1/2."),
             Wrong(half(lambda m, v: 1 + v - m**2 - v.exp()), "The sign is turned: a KL divergence is never negative."),
@@ -134,6 +140,7 @@ def kl(function: object) -> Result:
 # --- 05.3 ------------------------------------------------------------------------------------------------------------
 
 
+@exercise("05.3")
 @once_answered
 def trade(sharpest: object, reaching: object, collapsed: object, table: Mapping[float, Mapping]) -> Result:
     """Three KL weights out of a measured table: best copies, best reach of noise, and a code that says nothing."""
@@ -178,6 +185,7 @@ def padded(left, right, mode: str = "replicate"):
     return lambda x, size: F.pad(x, (0, 0, 0, 0, left(size), right(size)), mode=mode)
 
 
+@exercise("05.4")
 def causal_pad(function: object) -> Result:
     """Frames put before a video so that a convolution over ``size`` frames keeps its length and sees no later one."""
     shapes = [(1, 2, 5, 2, 3), (2, 1, 4, 3, 2), (1, 3, 6, 2, 2), (1, 1, 1, 2, 2)]
@@ -191,7 +199,7 @@ def causal_pad(function: object) -> Result:
         padded(lambda size: size - 1, nothing),
         cases,
         why="size - 1 frames in front and none behind: frame 0 depends on itself alone, and the length stays.",
-        hint="size - 1 copies of x[:, :, :1] go in front of x, along dim 2, and nothing goes behind.",
+        recipe="size - 1 copies of x[:, :, :1] go in front of x, along dim 2, and nothing goes behind.",
         wrongs=[
             Wrong(
                 padded(lambda size: (size - 1) // 2, lambda size: size // 2),
@@ -223,6 +231,7 @@ def causal_pad(function: object) -> Result:
 # --- 05.5 ------------------------------------------------------------------------------------------------------------
 
 
+@exercise("05.5")
 def standardise(function: object) -> Result:
     """Latents shifted and scaled to mean 0 and standard deviation 1 in every channel."""
     cases = []
@@ -237,7 +246,7 @@ def standardise(function: object) -> Result:
         lambda z: (z - z.mean(**each)) / z.std(**each),
         cases,
         why="Every channel has mean 0 and standard deviation 1, as the noise has that will be added to it.",
-        hint="Mean and standard deviation over dim=(0, 2, 3, 4), with keepdim=True: one pair for each channel.",
+        recipe="Mean and standard deviation over dim=(0, 2, 3, 4), with keepdim=True: one pair for each channel.",
         tolerance=0.03,  # whether one divides by n or n - 1 is the learner's choice
         wrongs=[
             Wrong(lambda z: (z - z.mean(**each)) * z.std(**each), "Upside down: latent_scale = 1 / std."),
@@ -270,6 +279,7 @@ def standardise(function: object) -> Result:
 MAKERS = ("videodit", "dit", "transformer", "diffusiontransformer", "diffusionmodel", "diffusion")
 
 
+@exercise("05.6")
 @once_answered
 def noise(shapes_in_noise: object, maker: object, clips: Video) -> Result:
     """How many clips of decoded noise the tracker finds a shape in, and which part turns noise into a clip."""

@@ -12,11 +12,15 @@ from sora_edu.course.grading import (
     call_answer,
     check_function,
     check_number,
+    exercise,
     not_a_function,
     once_answered,
     right,
     same,
     wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
 )
 from sora_edu.diffusion.noising import alpha_bars, cosine_betas, linear_betas, snr
 from sora_edu.diffusion.noising import q_sample as reference_q_sample
@@ -28,6 +32,7 @@ NUMBERS = 3 * 224 * 224  # in the white or black picture
 LATENT_STD = 5.49  # of Stable Diffusion's latents before they are scaled: 1 / 0.18215
 
 
+@exercise("06.1")
 @once_answered
 def one_shot(mean: object, variance: object, draws: object) -> Result:
     """Mean and variance of a pixel of 0.8 after step 500 (linear), and how many noises training draws for it."""
@@ -37,7 +42,7 @@ def one_shot(mean: object, variance: object, draws: object) -> Result:
         "mean",
         mean,
         alpha_bar_s**0.5 * PIXEL,
-        hint="eps is 0 on average, so only sqrt(alpha_bar_500) x_0 stays.",
+        recipe="eps is 0 on average, so only sqrt(alpha_bar_500) x_0 stays.",
         wrongs=[
             Wrong(alpha_bar_s * PIXEL, "alpha_bar is a share of variance; the pixel itself is scaled by its root."),
             Wrong(PIXEL, "noise is added, but the picture is scaled down as well, at every step."),
@@ -50,7 +55,7 @@ def one_shot(mean: object, variance: object, draws: object) -> Result:
         "variance",
         variance,
         1 - alpha_bar_s,
-        hint="A fixed x_0 has none, so only the noise counts, and its factor is squared.",
+        recipe="A fixed x_0 has none, so only the noise counts, and its factor is squared.",
         wrongs=[
             Wrong((1 - alpha_bar_s) ** 0.5, "that is the standard deviation; square it."),
             Wrong(1.0, "close to 1, but a share alpha_bar of it is not noise yet.", 11),
@@ -64,7 +69,7 @@ def one_shot(mean: object, variance: object, draws: object) -> Result:
         "draws",
         draws,
         1,
-        hint="How many eps are in the closed form?",
+        recipe="How many eps are in the closed form?",
         wrongs=[
             Wrong(500, walked, 9),
             Wrong(1000, walked + " Nor does it go on to 1000.", 9),
@@ -117,6 +122,7 @@ def straight(x_0: Tensor, s: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
     return (1 - t) * x_0 + t * eps
 
 
+@exercise("06.2")
 def q_sample(function: object) -> Result:
     """A function ``(x_0, s, eps, alpha_bar)`` that takes all s noising steps at once, each sample its own number."""
     g = torch.Generator().manual_seed(6)
@@ -138,7 +144,7 @@ def q_sample(function: object) -> Result:
         reference_q_sample,
         cases,
         why="A step of its own for each sample, in one shot, for clips and for tokens alike.",
-        hint="Reshape alpha_bar[s - 1] to b 1 1 ...; its root times x_0, plus the root of 1 minus it times eps.",
+        recipe="Reshape alpha_bar[s - 1] to b 1 1 ...; its root times x_0, plus the root of 1 minus it times eps.",
         wrongs=[
             Wrong(same_noise_again, "You walked through the steps with one eps: its shares add up to too much.", 9),
             Wrong(along_width, "Broadcasting gave each column a step; each sample needs its own: reshape to b 1 1 ..."),
@@ -161,6 +167,7 @@ def first_below(alpha_bar: Tensor, power: float = 1.0) -> int:
     return int((power * snr(alpha_bar) <= 1).nonzero()[0]) + 1
 
 
+@exercise("06.4")
 @once_answered
 def equal_steps(linear_step: object, cosine_step: object) -> Result:
     """The first steps at which noise is at least as strong as the signal, in the two schedules."""
@@ -173,8 +180,8 @@ def equal_steps(linear_step: object, cosine_step: object) -> Result:
             Wrong(first_below(alpha_bar, 3.0), "there the signal's root share is 1/2; compare variances."),
             Wrong(1000, "noise catches up long before the end.", 11),
         ]
-        hint = "The first s with snr(alpha_bar)[s - 1] <= 1."
-        return check_number(name, answer, step, hint=hint, wrongs=wrongs)
+        recipe = "The first s with snr(alpha_bar)[s - 1] <= 1."
+        return check_number(name, answer, step, recipe=recipe, wrongs=wrongs)
 
     one, two = as_number(linear_step), as_number(cosine_step)
     if (one, two) == (first_below(COSINE), first_below(LINEAR)):
@@ -186,6 +193,7 @@ def equal_steps(linear_step: object, cosine_step: object) -> Result:
     )
 
 
+@exercise("06.5")
 @once_answered
 def last_step(factor: object, distance: object) -> Result:
     """x_0's factor in x_1000 (linear), and how many standard deviations a white picture's mean is from 0."""
@@ -195,7 +203,7 @@ def last_step(factor: object, distance: object) -> Result:
         "factor",
         factor,
         root,
-        hint="sqrt of the last alpha_bar.",
+        recipe="sqrt of the last alpha_bar.",
         wrongs=[
             Wrong(0.0, "small, but not 0. The schedule stops before the signal is gone.", 11),
             Wrong(alpha_bar_s, "that is alpha_bar, a share of variance; x_0's factor is its root."),
@@ -208,7 +216,7 @@ def last_step(factor: object, distance: object) -> Result:
         "distance",
         distance,
         root * NUMBERS**0.5,
-        hint="The mean of n noises has standard deviation 1 / sqrt(n), so factor / (1 / sqrt(n)).",
+        recipe="The mean of n noises has standard deviation 1 / sqrt(n), so factor / (1 / sqrt(n)).",
         wrongs=[
             Wrong(root, "one number alone hides it, but the mean of n has sqrt(n) times less noise.", 11),
             Wrong(root * NUMBERS, "noise does not fall like 1 / n; variances add, so like 1 / sqrt(n)."),
@@ -221,6 +229,7 @@ def last_step(factor: object, distance: object) -> Result:
     )
 
 
+@exercise("06.6")
 @once_answered
 def unscaled(ratio: object, step: object) -> Result:
     """How much larger the SNR of latents of std 5.49 is, and the linear step at which noise catches up with them."""
@@ -229,7 +238,7 @@ def unscaled(ratio: object, step: object) -> Result:
         "ratio",
         ratio,
         power,
-        hint="SNR compares variances, and the variance of 5.49 x is 5.49 squared times that of x.",
+        recipe="SNR compares variances, and the variance of 5.49 x is 5.49 squared times that of x.",
         wrongs=[
             Wrong(LATENT_STD, "that compares sizes; SNR compares variances, so square it."),
             Wrong(1.0, "the schedule is the same, but its noise is measured against a larger signal."),
@@ -243,7 +252,7 @@ def unscaled(ratio: object, step: object) -> Result:
         "step",
         step,
         first_below(LINEAR, power),
-        hint="The first s with ratio * snr(alpha_bar)[s - 1] <= 1.",
+        recipe="The first s with ratio * snr(alpha_bar)[s - 1] <= 1.",
         wrongs=[
             Wrong(first_below(LINEAR), "that is the step for a signal of variance 1."),
             Wrong(first_below(LINEAR, power) - 1, "one early; s counts from 1, Python's index from 0."),
@@ -287,6 +296,7 @@ def pairs() -> list[tuple[Tensor, Tensor, bool]]:
     return found
 
 
+@exercise("06.3")
 def is_noised(function: object) -> Result:
     """A function ``(before, after)`` of pictures ``c n n`` that is true where after was noised, false where blurred."""
     if (refusal := not_a_function(function, "a function")) is not None:

@@ -13,9 +13,13 @@ from sora_edu.course.grading import (
     check_array,
     check_function,
     check_number,
+    exercise,
     once_answered,
     right,
     wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
 )
 from sora_edu.diffusion.flow import over_batch, velocity_from_eps
 from sora_edu.errors import InputError
@@ -47,6 +51,7 @@ def answers(x_0: Callable, velocity: Callable) -> Callable:
     return twin
 
 
+@exercise("07.1")
 def convert(function: object) -> Result:
     """A function ``(x_t, eps, t)`` that returns x_0 and the velocity which a noise prediction implies."""
     cases = []
@@ -65,7 +70,7 @@ def convert(function: object) -> Result:
         lambda x_t, eps, t: [x_0_from_eps_on_the_line(x_t, eps, t), velocity_from_eps(x_t, eps, t)],
         cases,
         why="Below 1e-5 on points and on videos: whoever knows x_t, t and one of the three knows the other two.",
-        hint="Solve x_t = (1 - t) x_0 + t eps for x_0, then velocity = eps - x_0. over_batch(t, x_t) lets t multiply.",
+        recipe="Solve x_t = (1 - t) x_0 + t eps for x_0; velocity = eps - x_0. over_batch(t, x_t) lets t multiply.",
         wrongs=[
             Wrong(
                 answers(line, lambda x_t, eps, x_0: x_0 - eps),
@@ -109,6 +114,7 @@ def convert(function: object) -> Result:
 # --- 07.2 one answer for many pairs ----------------------------------------------------------------------------------
 
 
+@exercise("07.2")
 @once_answered
 def one_answer(guess: object, loss_left: object) -> Result:
     """The best single answer to 1, 1, 1, 5 by mean squared error, and the error that stays."""
@@ -116,7 +122,7 @@ def one_answer(guess: object, loss_left: object) -> Result:
         "guess",
         guess,
         2,
-        hint="Try a few numbers; sum the four squared errors of each.",
+        recipe="Try a few numbers; sum the four squared errors of each.",
         wrongs=[
             Wrong(1, "1 is the commonest answer, but it misses the 5 by 4, and squares punish that: loss 4."),
             Wrong(3, "3 is in the middle between the two, but three pairs pull from one side: loss 4."),
@@ -127,7 +133,7 @@ def one_answer(guess: object, loss_left: object) -> Result:
         "loss_left",
         loss_left,
         3,
-        hint="The mean of the four squared errors of your guess.",
+        recipe="The mean of the four squared errors of your guess.",
         wrongs=[
             Wrong(0, "zero would need four answers to one question; a net has one answer per x_t and t.", 15),
             Wrong(12, "that is the sum over the four pairs; the loss is their mean."),
@@ -200,6 +206,7 @@ def even(velocity_fn: Callable, noise: Tensor, times: Tensor) -> Tensor:
     return walk(lambda v, x, t, t_next: x - v(x, t) / n)(velocity_fn, noise, times)
 
 
+@exercise("07.3")
 def euler(function: object) -> Result:
     """A function ``(velocity_fn, noise, times)`` that walks from the first time to the last in Euler steps."""
     draw = {"generator": seeded(3), "dtype": torch.float64}
@@ -213,7 +220,7 @@ def euler(function: object) -> Result:
         reference_euler,
         cases,
         why="Right on points and on videos, with uneven times, and from a time other than 1.",
-        hint="For each pair of neighbouring times: ask velocity_fn(x_t, t), then x_t = x_t - (t - t_next) * velocity.",
+        recipe="For each pair of neighbouring times ask velocity_fn(x_t, t); x_t = x_t - (t - t_next) * velocity.",
         wrongs=[
             Wrong(
                 walk(lambda v, x, t, t_next: x + (t - t_next) * v(x, t)),
@@ -264,6 +271,7 @@ def euler(function: object) -> Result:
 # --- 07.4 the other clock --------------------------------------------------------------------------------------------
 
 
+@exercise("07.4")
 def from_theirs(function: object) -> Result:
     """A function ``(their_velocity, x_t, t)`` that answers as a velocity of this course, theirs having data at 1."""
     cases = [
@@ -275,7 +283,7 @@ def from_theirs(function: object) -> Result:
         lambda u, x, t: -u(x, 1 - t),
         cases,
         why="Another clock and another sign: 1 - t, and minus. flip_time does just this.",
-        hint="Their tau is 1 - t, and dx/dt = dx/dtau * dtau/dt.",
+        recipe="Their tau is 1 - t, and dx/dt = dx/dtau * dtau/dt.",
         wrongs=[
             Wrong(lambda u, x, t: u(x, t), f"Theirs, unchanged. {TURNED} Theirs is the other way round.", 14),
             Wrong(
@@ -297,6 +305,7 @@ def from_theirs(function: object) -> Result:
 # --- 07.5 steps and quality ------------------------------------------------------------------------------------------
 
 
+@exercise("07.5")
 @once_answered
 def steps_and_quality(one_step: object, share: object, euler_factor: object, heun_factor: object) -> Result:
     """One step of a perfect net, the share of a mode after many, and what four times the steps buy."""
@@ -304,7 +313,7 @@ def steps_and_quality(one_step: object, share: object, euler_factor: object, heu
         "one_step",
         one_step,
         [1, 0.5],
-        hint="Noise alone says nothing about x_0, so what is the best single guess of it?",
+        recipe="Noise alone says nothing about x_0, so what is the best single guess of it?",
         wrongs=[
             Wrong([0, 0], "that is the commoner point, but the best guess is the mean of all data.", 12),
             Wrong([2, 1], "that is the middle, but three quarters of the data pull to the other side.", 12),
@@ -317,7 +326,7 @@ def steps_and_quality(one_step: object, share: object, euler_factor: object, heu
         "share",
         share,
         0.25,
-        hint="After many small steps a perfect net draws from the data's own distribution.",
+        recipe="After many small steps a perfect net draws from the data's own distribution.",
         wrongs=[
             Wrong(0.0, "rare is not absent. Many steps draw from the data, in its own proportions.", 12),
             Wrong(0.5, "two points, but not equally likely: the net keeps the data's proportions."),
@@ -330,7 +339,7 @@ def steps_and_quality(one_step: object, share: object, euler_factor: object, heu
         "euler_factor",
         euler_factor,
         4,
-        hint="Euler is of first order: error ~ 1 / steps.",
+        recipe="Euler is of first order: error ~ 1 / steps.",
         wrongs=[
             Wrong(16, "that is a method of second order; Euler is of first."),
             Wrong(2, "twice the steps would halve it; here there are four times as many."),
@@ -343,7 +352,7 @@ def steps_and_quality(one_step: object, share: object, euler_factor: object, heu
         "heun_factor",
         heun_factor,
         16,
-        hint="Heun is of second order: error ~ 1 / steps^2.",
+        recipe="Heun is of second order: error ~ 1 / steps^2.",
         wrongs=[
             Wrong(4, "that is Euler's; of second order means the square of it."),
             Wrong(8, "twice Euler's gain would be the price in passes; the order is a power: 4 ** 2."),
@@ -364,6 +373,7 @@ def steps_and_quality(one_step: object, share: object, euler_factor: object, heu
 # --- 07.6 losses of different targets --------------------------------------------------------------------------------
 
 
+@exercise("07.6")
 @once_answered
 def loss_and_samples(function: object, better: object) -> Result:
     """A function ``(x_0_error, t)`` that returns eps- and velocity-error; and what two losses say of two nets."""
@@ -372,7 +382,7 @@ def loss_and_samples(function: object, better: object) -> Result:
         lambda x_0_error, t: [x_0_error * ((1 - t) / t) ** 2, x_0_error / t**2],
         [(0.04, 0.2), (0.5, 0.75), (1.3, 0.5)],
         name="eps_and_velocity_error",
-        hint="With x_t fixed, an error d in x_0 is -d (1 - t) / t in eps, and -d / t in the velocity. Then square.",
+        recipe="With x_t fixed, an error d in x_0 is -d (1 - t) / t in eps, and -d / t in the velocity. Then square.",
         wrongs=[
             Wrong(lambda e, t: [e, e], "the three differ by factors that depend on t: solve for each, x_t fixed.", 15),
             Wrong(lambda e, t: [e * (1 - t) / t, e / t], "these factors are for the error itself; square them."),

@@ -14,10 +14,14 @@ from sora_edu.course.grading import (
     as_number,
     check_function,
     check_number,
+    exercise,
     once_answered,
     right,
     unanswered,
     wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
 )
 from sora_edu.model.image_dit import DiTBlock, ImageDiTConfig
 from sora_edu.model.scaling import count_macs, macs_by_part, parameters_by_part
@@ -83,6 +87,7 @@ def block_cases() -> list[tuple]:
     return cases
 
 
+@exercise("08.1")
 def dit_block(function: object) -> Result:
     """A function ``(x, c, w, heads)`` that does what DiTBlock does, from its weights alone."""
     return check_function(
@@ -90,7 +95,7 @@ def dit_block(function: object) -> Result:
         variant(),
         block_cases(),
         why="Norm, scale and shift, attention, gate, add; then the same with the MLP.",
-        hint="Six vectors from c; x + gate_1 * attention(norm(x) * (1 + scale_1) + shift_1); then the MLP alike.",
+        recipe="Six vectors from c; x + gate_1 * attention(norm(x) * (1 + scale_1) + shift_1); then the MLP alike.",
         wrongs=[
             Wrong(variant("gate"), "Nothing is gated: multiply what attention and MLP say before you add it."),
             Wrong(variant("one"), "Scale with 1 + scale: a scale of 0 would wipe out the tokens, not leave them."),
@@ -127,6 +132,7 @@ def measured_awake() -> set[str]:
     return found | {name for name in NAMES[6:] if any(p.grad.any() for p in getattr(block, name).parameters())}
 
 
+@exercise("08.2")
 def new_block(change: object, awake: object) -> Result:
     """How far a new block changes its input, and which of its parts have a gradient that is not zero."""
     if unanswered(change) or awake is None or awake is Ellipsis:
@@ -135,7 +141,7 @@ def new_block(change: object, awake: object) -> Result:
         "change",
         change,
         0.0,
-        hint="With gate = 0, x + gate * anything is x.",
+        recipe="With gate = 0, x + gate * anything is x.",
         wrongs=[Wrong(1, "the question is how far the output is from x, not how large it is.")],
     )
     if not first:
@@ -184,6 +190,7 @@ def changed_sum(change: Callable[[int, int, int], int]) -> Callable:
     return lambda depth, d, patch: parameter_sum(depth, d, patch) + change(depth, d, patch)
 
 
+@exercise("08.3")
 @once_answered
 def parameters(function: object, ratio: object) -> Result:
     """A function ``(depth, d, patch)`` that counts DiT's parameters, and those of XL/2 over those of XL/8."""
@@ -193,7 +200,7 @@ def parameters(function: object, ratio: object) -> Result:
         parameter_sum,
         [(3, 64, 4), (12, 768, 2), (28, 1152, 2), (5, 96, 8)],
         name="dit_parameters",
-        hint="Go through the table line by line; a block has 18 d^2 + 15 d.",
+        recipe="Go through the table line by line; a block has 18 d^2 + 15 d.",
         wrongs=[
             Wrong(lambda L, d, p: parameter_sum(L, d, p) / 1e6, "give the count itself, not millions."),
             Wrong(changed_sum(lambda L, d, p: -L * (6 * d * d + 6 * d)), "the layer of the six vectors is missing."),
@@ -221,7 +228,7 @@ def parameters(function: object, ratio: object) -> Result:
         "ratio",
         ratio,
         parameter_sum(28, 1152, 2) / parameter_sum(28, 1152, 8),
-        hint="Which layers depend on the patch at all?",
+        recipe="Which layers depend on the patch at all?",
         wrongs=[Wrong(value, many, 4) for value in (16, 4, 256, 2, 1 / 16, 1 / 4, 5.16)]
         + [Wrong(16.05, f"that is the ratio of the multiply-adds. {many}", 4)],
         tolerance=5e-3,
@@ -237,6 +244,7 @@ def gmacs(depth: int, d: int, patch: int, **parts: float) -> float:
     return sum(value * parts.get(name, 1.0) for name, value in shares.items()) / 1e9
 
 
+@exercise("08.4")
 @once_answered
 def macs(function: object, ratio: object) -> Result:
     """A function ``(depth, d, patch)`` that gives DiT's GMACs, and XL/2 over B/2."""
@@ -252,7 +260,7 @@ def macs(function: object, ratio: object) -> Result:
         gmacs,
         [(12, 768, 2), (28, 1152, 2), (7, 640, 2), (20, 1280, 4)],
         name="dit_gmacs",
-        hint="A block: 12 n d^2 for its linear layers, 2 n^2 d for the pairs, 6 d^2 for the six; n = (32 / patch)^2.",
+        recipe="A block: 12 n d^2 for its linear layers, 2 n^2 d for the pairs, 6 d^2 for the six; n = (32 / patch)^2.",
         wrongs=[
             Wrong(lambda *case: gmacs(*case) * 1e9, "give GMACs: divide by 1e9."),
             Wrong(lambda *case: gmacs(*case) * 2, "these are FLOPs; a multiply-add counts once here, as in the paper."),
@@ -269,7 +277,7 @@ def macs(function: object, ratio: object) -> Result:
         "ratio",
         ratio,
         count_macs(config_of(28, 1152, 2)) / count_macs(config_of(12, 768, 2)),
-        hint="118.62 over 23.01.",
+        recipe="118.62 over 23.01.",
         wrongs=[
             Wrong(12, "the popular 12 stands in no paper; count."),
             Wrong(parameter_sum(28, 1152, 2) / parameter_sum(12, 768, 2), "those are the parameters; close by."),
@@ -286,6 +294,7 @@ def macs(function: object, ratio: object) -> Result:
 # --- 08.5: more steps, or more model ----------------------------------------------------------------------------------
 
 
+@exercise("08.5")
 @once_answered
 def rescue(l_2: object, xl_2: object, better: object) -> Result:
     """TMACs for an image from L/2 in 1000 steps and from XL/2 in 128, and which images are better."""
@@ -314,8 +323,10 @@ def check_work(name: str, answer: object, expected: float, wrongs: list[Wrong]) 
         Wrong(2 * expected, "these are FLOPs; count multiply-adds."),
     ]
     known = next((w for w in wrongs if value is not None and math.isclose(value, w.answer, rel_tol=3e-3)), None)
-    hint = "GMACs a step, times the steps, divided by 1000."
-    return known.result(name) if known else check_number(name, answer, expected, hint=hint, tolerance=3e-3 * expected)
+    recipe = "GMACs a step, times the steps, divided by 1000."
+    return (
+        known.result(name) if known else check_number(name, answer, expected, recipe=recipe, tolerance=3e-3 * expected)
+    )
 
 
 def better_model(better: object) -> Result:
@@ -351,6 +362,7 @@ def touched_reference(f: Callable, x: Tensor, index: int) -> Tensor:
     return ((f(other) - f(x)).abs() > 1e-6).any(-1)[0].float()
 
 
+@exercise("08.6")
 def touched(function: object) -> Result:
     """A function ``(f, x, index)`` that says for each output token whether it changes with input token ``index``."""
     generator = torch.Generator().manual_seed(6)
@@ -371,7 +383,7 @@ def touched(function: object) -> Result:
         touched_reference,
         [case("all", 6, 4, 3), case("causal", 7, 3, 2), case("frames", 8, 5, 6), case("itself", 5, 4, 1)],
         why="It finds full attention, a causal mask and frames on their own. DiT has no mask: all outputs move.",
-        hint="Compare f(x) with f of a copy whose token `index` is changed; give one True or False a token.",
+        recipe="Compare f(x) with f of a copy whose token `index` is changed; give one True or False a token.",
         wrongs=[
             Wrong(always(lambda i, index: i >= index), causal, 22),
             Wrong(always(lambda i, index: i == index + 1), "Only the NEXT token? " + causal, 22),

@@ -11,9 +11,13 @@ from sora_edu.course.grading import (
     all_right,
     check_function,
     check_number,
+    exercise,
     not_a_function,
     once_answered,
     wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
 )
 from sora_edu.model.tokenizer import PAD, START, UNKNOWN
 
@@ -33,6 +37,7 @@ def to_ids(
     return ids + [pad] * (length - len(ids))
 
 
+@exercise("09.1")
 def tokenise(function: object) -> Result:
     """A function ``(prompt, table, length)`` that gives the list of ids, as training made them."""
 
@@ -50,7 +55,7 @@ def tokenise(function: object) -> Result:
             ("a big red ball moves left on a grey planet", TABLE, 6),
         ],
         why="<start>, the known words in order, then padding; what is unknown leaves no trace, and too long is cut.",
-        hint="Put START first, then table[word] for each known word; cut to length, and fill up with PAD at the end.",
+        recipe="Put START first, then table[word] for each known word; cut to length, and fill up with PAD at the end.",
         wrongs=[
             Wrong(twin(unknown=UNKNOWN), lost),
             Wrong(twin(unknown=PAD), "PAD inside the sentence: the mask marks it as nothing, but it takes a place."),
@@ -73,6 +78,7 @@ def drop_rows(ids: Tensor, empty: Tensor, share: float, u: Tensor) -> Tensor:
     return torch.where((u < share)[:, None], empty, ids)
 
 
+@exercise("09.2")
 def drop_captions(function: object) -> Result:
     """A function ``(ids, empty, share, u)`` that replaces captions by the empty one; u is uniform, one a caption."""
     cases = []
@@ -102,7 +108,7 @@ def drop_captions(function: object) -> Result:
         drop_rows,
         cases,
         why="Each caption is kept whole or dropped whole, on its own, and the empty one still has its start token.",
-        hint="One u for each row: torch.where((u < share)[:, None], empty, ids).",
+        recipe="One u for each row: torch.where((u < share)[:, None], empty, ids).",
         wrongs=[
             Wrong(nothing, "Only padding is left, no start token: the mask allows nothing, and softmax gives NaN."),
             Wrong(
@@ -127,7 +133,7 @@ def scales(plain: object, ignores: object, w: object) -> Result:
         "plain",
         plain,
         1,
-        hint="For which s does uncond + s * (cond - uncond) leave cond alone?",
+        recipe="For which s does uncond + s * (cond - uncond) leave cond alone?",
         wrongs=[
             Wrong(0, "at s = 0 only uncond is left; the prompt is not read at all. w = 0 is plain.", 18),
             Wrong(0.5, "at s = 0.5 half of uncond is still there."),
@@ -138,7 +144,7 @@ def scales(plain: object, ignores: object, w: object) -> Result:
         "ignores",
         ignores,
         0,
-        hint="For which s does cond drop out of uncond + s * (cond - uncond)?",
+        recipe="For which s does cond drop out of uncond + s * (cond - uncond)?",
         wrongs=[
             Wrong(1, "at s = 1 cond alone is left, which reads the prompt.", 18),
             Wrong(-1, "that is the paper's w; our s is w + 1."),
@@ -148,7 +154,7 @@ def scales(plain: object, ignores: object, w: object) -> Result:
         "w",
         w,
         2,
-        hint="(1 + w) cond - w uncond is uncond + s (cond - uncond); compare the factors of cond.",
+        recipe="(1 + w) cond - w uncond is uncond + s (cond - uncond); compare the factors of cond.",
         wrongs=[
             Wrong(3, "the paper counts what is added to the plain conditional model: w = s - 1.", 18),
             Wrong(4, "the other way round: w = s - 1."),
@@ -164,7 +170,7 @@ def passes(guided_clip: object, plain_clip: object, equal_steps: object) -> Resu
         "guided_passes",
         guided_clip,
         50,
-        hint="Each step needs the velocity with the prompt and the one without.",
+        recipe="Each step needs the velocity with the prompt and the one without.",
         wrongs=[
             Wrong(25, "one call of a batch of two is still two passes of arithmetic.", 17),
             Wrong(26, "the velocity without prompt depends on x_t: it is new at every step.", 17),
@@ -176,14 +182,14 @@ def passes(guided_clip: object, plain_clip: object, equal_steps: object) -> Resu
         "plain_passes",
         plain_clip,
         25,
-        hint="What stays of the formula at s = 1?",
+        recipe="What stays of the formula at s = 1?",
         wrongs=[Wrong(50, "at s = 1 uncond drops out, and the package does not compute it.")],
     )
     third = check_number(
         "equal_steps",
         equal_steps,
         25,
-        hint="50 passes, two a step.",
+        recipe="50 passes, two a step.",
         wrongs=[
             Wrong(50, "50 guided steps are 100 passes.", 17),
             Wrong(100, "the other way round: a guided step costs two passes.", 17),
@@ -192,6 +198,7 @@ def passes(guided_clip: object, plain_clip: object, equal_steps: object) -> Resu
     return all_right(first, second, third, why="Guidance doubles the arithmetic of every step.")
 
 
+@exercise("09.3")
 @once_answered
 def numbers_of_guidance(answers: object) -> Result:
     """A dict of six numbers: ``plain``, ``ignores``, ``w``, ``guided_passes``, ``plain_passes``, ``equal_steps``."""
@@ -226,6 +233,7 @@ def reference_velocity(x_t: Tensor, t: Tensor, text: Tensor, null_text: Tensor, 
     return uncond + s * (cond - uncond)
 
 
+@exercise("09.4")
 def guided_velocity(function: object) -> Result:
     """A function ``(model, x_t, t, text, null_text, s)`` that equals the guided velocity, in one call of the model."""
     generator = torch.Generator().manual_seed(9)
@@ -252,7 +260,7 @@ def guided_velocity(function: object) -> Result:
         reference_velocity,
         cases,
         why="uncond + s (cond - uncond), both halves in one batch: s = 0 ignores the text, s = 1 is plain.",
-        hint="Stack x_t, t and (text, null_text) with torch.cat, call the model once, chunk(2), then the formula.",
+        recipe="Stack x_t, t and (text, null_text) with torch.cat, call the model once, chunk(2), then the formula.",
         wrongs=[
             Wrong(variant(lambda c, u, s: c + s * (c - u)), paper, 18),
             Wrong(variant(lambda c, u, s: c + s * (u - c)), "Prompt and null are swapped: s pushes away from it."),
@@ -287,6 +295,7 @@ def off_diagonal(table: Tensor) -> Tensor:
     return table[~torch.eye(len(table), dtype=torch.bool)]
 
 
+@exercise("09.5")
 def accuracy_and_floor(function: object) -> Result:
     """A function ``(right)`` that gives (accuracy, floor) from right[i, j]: clip i shows what prompt j says."""
 
@@ -307,7 +316,7 @@ def accuracy_and_floor(function: object) -> Result:
         reference,
         right_tables(),
         why="The diagonal is each clip against its own prompt, the rest is agreement by chance.",
-        hint="accuracy is the mean of right.diagonal(), the floor the mean of all other entries (as floats).",
+        recipe="accuracy is the mean of right.diagonal(), the floor the mean of all other entries (as floats).",
         tolerance=1e-6,
         wrongs=[
             Wrong(with_own, "The floor may not hold a clip's own prompt: take the diagonal out."),
@@ -324,6 +333,7 @@ def accuracy_and_floor(function: object) -> Result:
 # --- exercise 6: diversity --------------------------------------------------------------------------------------------
 
 
+@exercise("09.6")
 def start_spread(function: object) -> Result:
     """A function ``(starts)`` of points ``n 2``: the root mean square distance from their mean."""
 
@@ -337,7 +347,7 @@ def start_spread(function: object) -> Result:
         reference,
         cases,
         why="0 where all clips start at one place; the mean place itself, good or bad, plays no part.",
-        hint="Subtract the mean over clips, square, add x and y, take the mean over clips, then the root.",
+        recipe="Subtract the mean over clips, square, add x and y, take the mean over clips, then the root.",
         tolerance=1e-3,
         wrongs=[
             Wrong(lambda x: float(x.square().sum(1).mean().sqrt()), "Subtract the mean first: 16, 16 is no diversity."),

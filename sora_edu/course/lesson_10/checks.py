@@ -13,10 +13,14 @@ from sora_edu.course.grading import (
     all_right,
     check_function,
     check_number,
+    exercise,
     not_a_function,
     once_answered,
     unanswered,
     wrong,
+)
+from sora_edu.course.grading import (
+    hint as hint,
 )
 from sora_edu.course.lesson_10.bugs import BUGS, PATIENTS
 from sora_edu.course.lesson_10.runs import agreement
@@ -61,6 +65,7 @@ def gradients() -> list[tuple[Tensor]]:
     return cases
 
 
+@exercise("10.1")
 def muon_direction(function: object) -> Result:
     """A function ``(gradient)`` that gives the nearest matrix with all singular values 1."""
     return check_function(
@@ -69,7 +74,7 @@ def muon_direction(function: object) -> Result:
         gradients(),
         tolerance=1e-3,
         why="Same directions, all equally strong: what happens rarely is learned as fast as what happens always.",
-        hint="u, s, vh = torch.linalg.svd(gradient, full_matrices=False); then leave s out.",
+        recipe="u, s, vh = torch.linalg.svd(gradient, full_matrices=False); then leave s out.",
         wrongs=[
             Wrong(lambda g: g, "That is the gradient itself: its strong directions still drown the weak ones."),
             Wrong(lambda g: g / g.norm(), "Shorter, but its singular values keep their ratios: nothing is evened out."),
@@ -156,6 +161,7 @@ def after_three(step: Callable, seed: int, clip: float, decay: float) -> object:
     return numbers_in(model, ema)
 
 
+@exercise("10.2")
 def one_step(function: object) -> Result:
     """A function ``(model, ema, optimiser, loss_fn, clip, decay)`` that trains one step and returns the loss."""
     if (refusal := not_a_function(function, "a function")) is not None:
@@ -170,7 +176,7 @@ def one_step(function: object) -> Result:
         lambda *case: after_three(step_right, *case),
         [(1, 0.5, 0.9), (2, 1.0, 0.6), (3, 0.2, 0.75)],
         why="forward, backward, clip, step, average, zero: weights and average are right after three steps.",
-        hint="In this order: loss, backward, clip_grad_norm_, optimiser.step, update_ema, zero_grad.",
+        recipe="In this order: loss, backward, clip_grad_norm_, optimiser.step, update_ema, zero_grad.",
         wrongs=[
             Wrong(twin("fbcse"), piled),
             Wrong(
@@ -191,6 +197,7 @@ def one_step(function: object) -> Result:
 # --- exercise 3: one example by heart ---------------------------------------------------------------------------------
 
 
+@exercise("10.3")
 @once_answered
 def by_heart(function: object, loss_left: object) -> Result:
     """A function ``(x_t, t, example)``: the velocity that a network answers which knows only this example."""
@@ -210,7 +217,7 @@ def by_heart(function: object, loss_left: object) -> Result:
         seen,
         cases,
         name="by_heart",
-        hint="x_t = (1 - t) example + t eps: solve for eps, then eps - example. over_batch(t, x_t) lets t divide.",
+        recipe="x_t = (1 - t) example + t eps: solve for eps, then eps - example. over_batch(t, x_t) lets t divide.",
         wrongs=[
             Wrong(lambda x_t, t, x: x_t - x, "divide by t: at time t only the share t of the noise is in x_t."),
             Wrong(lambda x_t, t, x: -seen(x_t, t, x), "the velocity points from data to noise: eps - x_0.", 14),
@@ -228,7 +235,7 @@ def by_heart(function: object, loss_left: object) -> Result:
         "loss_left",
         loss_left,
         0,
-        hint="How far is the answer above from eps - example, at any t and any noise?",
+        recipe="How far is the answer above from eps - example, at any t and any noise?",
         wrongs=[
             Wrong(2, "2 is what a network that says nothing pays: variance of eps plus that of x_0."),
             Wrong(1, "the noise is not left over: x_t, t and the one example give it away exactly."),
@@ -305,6 +312,7 @@ def went_on(resume: Callable, seed: int, killed: int, more: int) -> object:
     return torch.cat([numbers_in(run.model, run.ema), torch.tensor([float(run.step)])])
 
 
+@exercise("10.4")
 def resume(function: object) -> Result:
     """A function ``(saved, run)`` that puts what was saved into a fresh run and returns it: bit for bit."""
     if (refusal := not_a_function(function, "a function")) is not None:
@@ -327,7 +335,7 @@ def resume(function: object) -> Result:
         [(1, 5, 4), (2, 9, 7), (3, 3, 2)],
         tolerance=0.0,
         why="Every bit is as if nothing had happened: model, average, the optimiser's memory, and the step's number.",
-        hint="Load saved['model'], saved['ema'], saved['optimiser'], set run.step, and return the run.",
+        recipe="Load saved['model'], saved['ema'], saved['optimiser'], set run.step, and return the run.",
         wrongs=[
             Wrong(nothing, "Nothing came back: the run started again from its first weights."),
             Wrong(without("step"), "The step's number is missing: rate and randomness begin again at step 0."),
@@ -342,6 +350,7 @@ def resume(function: object) -> Result:
 # --- exercise 5: two rankings -----------------------------------------------------------------------------------------
 
 
+@exercise("10.5")
 def same_order(function: object) -> Result:
     """A function ``(losses, shares)``: in which share of pairs does the lower loss also have the higher share?"""
 
@@ -367,7 +376,7 @@ def same_order(function: object) -> Result:
             ([3.0, 1.0, 2.0, 4.0], [0.3, 0.2, 0.4, 0.1]),
         ],
         why="1 would mean that either ranking does, 0.5 that the loss says nothing about the samples.",
-        hint="Go over all pairs i < j; leave out ties; agreed where the lower loss has the higher share.",
+        recipe="Go over all pairs i < j; leave out ties; agreed where the lower loss has the higher share.",
         wrongs=[
             Wrong(lambda a, b: 1 - agreement(a, b), "Turned round: a *lower* loss is meant to be better."),
             Wrong(with_ties, "Ties were counted as disagreement: leave out pairs that are equal in either."),
@@ -396,6 +405,7 @@ SIGNS = {
 }
 
 
+@exercise("10.6")
 @once_answered
 def find_the_bug(answers: object) -> Result:
     """A dict of letter to a name in BUGS."""

@@ -196,16 +196,34 @@ def test_with_the_vae_of_a_run_the_transformer_becomes_the_same(run, tmp_path):
         train("mini", tmp_path / "a", resume=True)
 
 
+def test_a_training_goes_on_from_the_weights_of_a_checkpoint(run, tmp_path, monkeypatch):
+    given, begun = load_tensors(run)[0], []
+    real = recipe.fit
+
+    def first_weights(stage, *args, **options):
+        begun.append({name: part.clone() for name, part in stage.module.state_dict().items()})
+        return real(stage, *args, **options)
+
+    monkeypatch.setattr(recipe, "fit", first_weights)
+    trained = load_tensors(train("mini", tmp_path / "a", init=str(run)))[0]
+    assert len(begun) == 1 and all(torch.equal(part, given[f"model.{name}"]) for name, part in begun[0].items())
+    assert any(not torch.equal(trained[name], part) for name, part in given.items() if name.startswith("model."))
+    monkeypatch.setitem(config.PRESETS, "mini", replace(MINI, dit=replace(MINI.dit, width=36)))
+    with pytest.raises(CheckpointError, match=r"is of DiTConfig\(.*width=24.*asks for .*width=36"):
+        train("mini", tmp_path / "b", init=str(run))
+
+
 def test_a_vae_that_does_not_fit_is_refused_before_the_folder_is_touched(run, tmp_path, monkeypatch):
-    with pytest.raises(CheckpointError, match=r"a VAE of VAEConfig\(channels=16.*the preset's is .*channels=4"):
+    with pytest.raises(CheckpointError, match=r"is of VAEConfig\(channels=16.*the preset asks for .*channels=4"):
         train("mini", tmp_path / "a", vae="tiny")
     tensors, meta = load_tensors(run)
     bare = tmp_path / "bare.safetensors"
     save_tensors(bare, {name: part for name, part in tensors.items() if not name.startswith("vae.")}, meta)
-    with pytest.raises(CheckpointError, match="holds no VAE"):
+    with pytest.raises(CheckpointError, match="holds no weights of a vae"):
         train("mini", tmp_path / "a", vae=str(bare))
-    with pytest.raises(InputError, match="leave one out"):
-        train("mini", tmp_path / "a", vae="tiny", vae_steps=3)
+    for both in ({"vae": "tiny", "vae_steps": 3}, {"init": "tiny", "vae_steps": 3}, {"init": "tiny", "vae": "tiny"}):
+        with pytest.raises(InputError, match="leave one out"):
+            train("mini", tmp_path / "a", **both)
     assert not (tmp_path / "a").exists()
 
 

@@ -42,6 +42,8 @@ class TrainOptions:
     """Chooses the first weights, the clips and the noise."""
     vae: str | None = None
     """Name of a shipped checkpoint, or a path, whose VAE is taken in place of training one."""
+    init: str | None = None
+    """Name of a shipped checkpoint, or a path, whose transformer and VAE the training goes on from, at step 0."""
     vae_steps: int | None = None
     """Steps of the VAE, in place of the preset's."""
     dit_steps: int | None = None
@@ -70,10 +72,11 @@ class TrainOptions:
         check_counts(
             vae_steps=self.vae_steps, dit_steps=self.dit_steps, clips=self.clips, batch=self.batch, frames=self.frames
         )
-        if self.vae is not None and self.vae_steps is not None:
-            raise InputError(
-                f"--vae-steps {self.vae_steps} trains a VAE, and --vae {self.vae} takes one; leave one out"
-            )
+        if self.vae is not None and self.init is not None:
+            raise InputError(f"--init {self.init} takes its own VAE, not --vae {self.vae}; leave one out")
+        taken = self.vae or self.init
+        if taken is not None and self.vae_steps is not None:
+            raise InputError(f"--vae-steps {self.vae_steps} trains a VAE, and {taken} brings one; leave one out")
         if self.minutes is not None and not 0 < self.minutes < float("inf"):
             raise InputError(f"--minutes {self.minutes} must be above 0, such as 9")
 

@@ -126,18 +126,23 @@ def train_vae(job: Job) -> VideoVAE:
     return job.fit(stage)
 
 
-def given_vae(preset: Preset, name_or_path: str | Path, *, device: torch.device) -> VideoVAE:
-    """The VAE of a checkpoint, in place of stage one; CheckpointError where there is none, or one of another shape."""
+def given_weights(module: nn.Module, part: str, name_or_path: str, *, preset: Preset) -> nn.Module:
+    """A module with the weights of a checkpoint's ``part``, "vae" or "model", in place of new ones.
+
+    CheckpointError where there are none, or those of another shape.
+    """
     path = find_checkpoint(name_or_path)
     tensors, meta = load_tensors(path)
-    parts = {name.removeprefix("vae."): part for name, part in tensors.items() if name.startswith("vae.")}
-    if not parts:
-        raise CheckpointError(f"{path} holds no VAE; give a checkpoint that has one, such as --vae tiny")
-    if "preset" in meta and (found := preset_from_json(meta["preset"]).vae) != preset.vae:
-        raise CheckpointError(f"{path} holds a VAE of {found}, but the preset's is {preset.vae}; train one: no --vae")
-    vae = VideoVAE(preset.vae)
-    load_weights(vae, {name: part.float() for name, part in parts.items()}, source=str(path))
-    return vae.to(device).eval()
+    if "preset" in meta:
+        kept = preset_from_json(meta["preset"])
+        for name in ("vae",) if part == "vae" else ("dit", "text"):
+            if (found := getattr(kept, name)) != (asked := getattr(preset, name)):
+                raise CheckpointError(f"{path} is of {found}, but the preset asks for {asked}; leave it out")
+    weights = {name.removeprefix(f"{part}."): w.float() for name, w in tensors.items() if name.startswith(f"{part}.")}
+    if not weights:
+        raise CheckpointError(f"{path} holds no weights of a {part}; give a checkpoint that has them, such as tiny")
+    load_weights(module, weights, source=str(path))
+    return module
 
 
 @checked
@@ -191,7 +196,10 @@ def train_dit(job: Job, vae: VideoVAE, latents: list[Tensor], ids: list[Tensor])
     preset, asked, settings = job.preset, job.options, job.preset.dit_train
     tokenizer = Tokenizer()
     torch.manual_seed(asked.seed)
-    model = TextToVideo(preset.dit, preset.text, len(tokenizer)).to(job.device)
+    model = TextToVideo(preset.dit, preset.text, len(tokenizer))
+    if asked.init is not None:
+        given_weights(model, "model", asked.init, preset=preset)
+    model = model.to(job.device)
     sampler = Pipeline(preset, vae, copy.deepcopy(model), tokenizer)
     if should_compile(settings.steps, asked.compile):
         compile_blocks(model, TRANSFORMER, mode="reduce-overhead" if asked.graphs else None)
@@ -250,7 +258,9 @@ def train(options: TrainOptions) -> Path:
         preset = choose_preset(options.preset, **lengths)
         job = Job(options=options, preset=preset, ranks=ranks, device=device, deadline=deadline)
         check_job(job)
-        vae = None if options.vae is None else given_vae(preset, options.vae, device=device)
+        taken, vae = options.vae or options.init, None
+        if taken is not None:
+            vae = given_weights(VideoVAE(preset.vae), "vae", taken, preset=preset).to(device).eval()
         run = RunFolder(out, writes=ranks.first)
         with run.claimed(resume=options.resume, needed=written(preset)):
             check_run(run, options, preset)
@@ -290,7 +300,7 @@ def check_run(run: RunFolder, options: TrainOptions, preset: Preset) -> None:
     vae, dit = preset.vae_train, preset.dit_train
     settings = {"preset": options.preset, "seed": options.seed, "clips": preset.clips, "frames": preset.world.frames}
     settings |= {"vae_batch": vae.batch, "dit_batch": dit.batch, "vae_steps": vae.steps, "dit_steps": dit.steps}
-    settings["vae"] = options.vae
+    settings |= {"vae": options.vae, "init": options.init}
     grown = ("dit_steps",) if run.has_state("dit") else ("vae_steps", "dit_steps")
     run.begun_with(settings, growing=grown)
 

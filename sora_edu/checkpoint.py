@@ -15,8 +15,7 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors import torch as safetensors_torch
+from safetensors import SafetensorError, safe_open, torch as safetensors_torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 

@@ -23,9 +23,7 @@ from sora_edu.compute import choose_device
 from sora_edu.config import DiTConfig, TextConfig, TrainConfig, VAEConfig
 from sora_edu.errors import InputError, Stopped, TrainingError
 from sora_edu.pipeline import Pipeline
-from sora_edu.train import latents as cached
-from sora_edu.train import loop as training
-from sora_edu.train import recipe, run_folder, watching
+from sora_edu.train import latents as cached, loop as training, recipe, run_folder, watching
 from sora_edu.train.distributed import ALONE, Ranks, environment, started
 from sora_edu.train.loop import Stage, fit
 from sora_edu.train.run_folder import RunFolder

@@ -28,8 +28,7 @@ from sora_edu.config import PRESETS, DiTConfig, TextConfig, VAEConfig, WorldConf
 from sora_edu.course import toy2d as points
 from sora_edu.diffusion import flow, noising
 from sora_edu.errors import SoraError
-from sora_edu.model import attention, dit, image_dit, patches, spacetime, sparse, tokenizer, vae
-from sora_edu.model import text as text_module
+from sora_edu.model import attention, dit, image_dit, patches, spacetime, sparse, text as text_module, tokenizer, vae
 from sora_edu.model.image_dit import ImageDiTConfig
 from sora_edu.model.text import TextState
 from sora_edu.world import captions, render, scenes

@@ -23,18 +23,18 @@ from sora_edu.errors import InputError, MediaError
 from sora_edu.media import (
     fit_to_patches,
     fit_video,
+    limits as media_limits,
     load_clip,
     load_image,
     load_media,
     load_video,
+    reading as media_in,
     save_clip,
     side_by_side,
     to_uint8,
+    videos as media_videos,
+    writing as media_out,
 )
-from sora_edu.media import limits as media_limits
-from sora_edu.media import reading as media_in
-from sora_edu.media import videos as media_videos
-from sora_edu.media import writing as media_out
 
 F, H, W = 5, 12, 22  # unequal, so that swapped axes show
 ANIMATED = [".gif", ".png", ".webp", ".mp4"]

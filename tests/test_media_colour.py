@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import VideoReformatter
-from PIL import Image as Pictures
-from PIL import ImageCms
+from PIL import Image as Pictures, ImageCms
 
 from sora_edu.errors import MediaError
 from sora_edu.media import limits, load_clip, load_image, to_uint8, videos

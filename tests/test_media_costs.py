@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from sora_edu.media import headers as media_headers
-from sora_edu.media import limits as media_limits
-from sora_edu.media import load_clip
+from sora_edu.media import headers as media_headers, limits as media_limits, load_clip
 from sora_edu.media.limits import Refused
 
 MEGABYTES = 256

@@ -5,8 +5,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sora_edu.config import WorldConfig
 from sora_edu.errors import PromptError, UnknownWordWarning

@@ -17,9 +17,7 @@ from sora_edu.model.tokenizer import Tokenizer
 from sora_edu.model.vae import VideoVAE, object_weights, vae_loss
 from sora_edu.pipeline import Pipeline
 from sora_edu.seeds import step_generator
-from sora_edu.train import latents as cached
-from sora_edu.train import loop as training
-from sora_edu.train import recipe, watching
+from sora_edu.train import latents as cached, loop as training, recipe, watching
 from sora_edu.train.options import TrainOptions
 from sora_edu.train.recipe import captioned_losses, choose_preset, in_turn, vae_losses, with_more_pairs
 from sora_edu.train.run_folder import locked

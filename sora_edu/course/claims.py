@@ -23,7 +23,10 @@ DIT, VIVIT, NAVIT = "DiT (2212.09748)", "ViViT (2103.15691)", "NaViT (2307.06304
 
 @dataclass(frozen=True)
 class Claim:
-    """One card: the claim as people tell it, the verdict, the badge of the evidence, its source, and the reason."""
+    """One card: the claim as people tell it, the verdict, the badge of the evidence, its source, and the reason.
+
+    lesson: the one that teaches the claim's words, and shows the card.
+    """
 
     key: str
     claim: str
@@ -31,6 +34,7 @@ class Claim:
     badge: str
     source: str
     reason: str
+    lesson: str = "00"
 
     def __post_init__(self):
         if self.verdict not in VERDICTS or self.badge not in BADGES:
@@ -44,25 +48,25 @@ class Claim:
 CLAIMS = (
     Claim("minute", "Sora made clips of up to a minute.", "holds", "stated", f"{REPORT}; {CARD}",
           "Sixty seconds is the length that the report names. The product of December 2024 made 20 at most, says its "
-          "system card. Clips of Runway's Gen-1 and Gen-2 and of Pika lasted 3 to 4."),
+          "system card. Clips of Runway's Gen-1 and Gen-2 and of Pika lasted 3 to 4.", "03"),
     Claim("shots", "One clip of Sora's could hold several shots.", "holds", "stated", REPORT,
-          "The report says so. How the model went from shot to shot it does not say."),
+          "The report says so. How the model went from shot to shot it does not say.", "03"),
     Claim("captions", "Sora learned from captions that a model wrote, and your prompt was lengthened.", "holds",
           "stated", f"{REPORT}; DALL-E 3 (Betker et al. 2023)",
           "A captioner described each training video, and a language model expanded short prompts. The shares are not "
           "in the report: DALL-E 3, where the method comes from, mixed 95 % synthetic with 5 % original captions."),
     Claim("image", "An image is a video of one frame.", "holds", "stated", REPORT,
-          "The same model made pictures: their noise had one frame only."),
+          "The same model made pictures: their noise had one frame only.", "03"),
     Claim("sizing", "One chose the size of a clip by the shape of its noise.", "holds", "stated", REPORT,
-          "Patches of noise were laid out on a grid of the wished size before denoising started."),
+          "Patches of noise were laid out on a grid of the wished size before denoising started.", "03"),
     Claim("formats", "Sora made portrait and landscape formats up to 1080p.", "holds", "stated", REPORT,
-          "1920 x 1080, 1080 x 1920, and what lies between, from one model."),
+          "1920 x 1080, 1080 x 1920, and what lies between, from one model.", "02"),
     Claim("stills", "Sora made still pictures of up to 2048 x 2048.", "holds", "stated", REPORT,
-          "The size varied here too."),
+          "The size varied here too.", "02"),
     Claim("framing", "Training at native shapes framed better than training on square crops.", "holds", "stated",
           REPORT,
           "The report sets the model beside one that was trained on square crops; in that one's clips the subject is "
-          "sometimes only partially in view."),
+          "sometimes only partially in view.", "02"),
     Claim("next", "Sora predicts the next patch, as a language model predicts the next word.", "wrong", "stated",
           f"{REPORT}; {CARD}; {DIT}",
           "It was given noisy patches and predicted the clean ones. That all were denoised together, without a causal "
@@ -80,56 +84,58 @@ CLAIMS = (
           "T5's text embeddings into 16 frames of 40 x 24 at 3 fps, and by a cascade of U-Nets into 128 of 1280 x 768 "
           "at 24 fps. Video LDM (LMU Munich, NVIDIA, Vector, Toronto, Waterloo) puts temporal layers into a frozen "
           "image model and interpolates twice between key frames, which are sparse in time, not turning points of a "
-          "story."),
+          "story.", "08"),
     Claim("sizes", "DiT comes in two sizes, B/2 and an XL of one billion parameters.", "wrong", "inferred",
           f"{DIT}, Table 4",
-          "Four sizes (S 33M, B 130M, L 458M, XL 675M), each with patches of 2, 4 or 8: twelve models."),
+          "Four sizes (S 33M, B 130M, L 458M, XL 675M), each with patches of 2, 4 or 8: twelve models.", "08"),
     Claim("ratio", "XL needs 12 times the compute of B, so Sora is 16/12 = 1.33 times XL.", "wrong", "inferred",
           f"{DIT}, Table 4",
           "118.64 Gflops over 23.01 is 5.16, so the sum would give 16/5.16 = 3.10. The 12 stands only in a popular "
           "article, and where it comes from is not known; Saining Xie's thread (16 February 2024) says 5. The report "
-          "gives no number of parameters at all. (The thread also guesses about 3B.)"),
+          "gives no number of parameters at all. (The thread also guesses about 3B.)", "08"),
     Claim("sixteen", "16 times the compute is 16 times the quality, or the parameters.", "wrong", "inferred",
           f"{DIT}, Table 4; {REPORT}",
           "XL/8, XL/4 and XL/2 take 7.39, 29.05 and 118.64 Gflops with about 675M parameters each. (DiT counts "
           "multiply-adds: double them for FLOPs.) The report shows 1, 4 and 32 times the training compute, for fixed "
-          "seeds, and is silent on parameters."),
+          "seeds, and is silent on parameters.", "10"),
     Claim("sit", "SiT is a 'Sequence Iterative Transformer' by the makers of DiT.", "wrong", "inferred",
           "SiT (2401.08740)",
           "Scalable Interpolant Transformers, by Ma, Goldstein, Albergo, Boffi, Vanden-Eijnden and Xie (NYU). "
           "Backbone, parameters and Gflops are DiT's; objective, interpolant and sampler change, and FID falls from "
-          "2.27 to 2.06."),
+          "2.27 to 2.06.", "07"),
     Claim("google", "DiT and NaViT both come from Google.", "wrong", "inferred", f"{DIT}; {NAVIT}",
           "NaViT does. DiT is by Peebles (Berkeley) and Xie (NYU), made at Meta's FAIR; Peebles wrote DiT and "
-          "led Sora."),
+          "led Sora.", "08"),
     Claim("runway", "Runway uses diffusion, Sora uses a diffusion transformer: two methods.", "wrong", "inferred",
           f"{DIT}; LDM (2112.10752)",
           "Diffusion is the process; U-Net or transformer is the network inside it. Swap the network, keep the loss."),
     Claim("decoder", "Sora's transformer has an encoder for the noisy input and a decoder that predicts the clean "
           "picture.", "wrong", "inferred", DIT,
           "DiT is one stack of equal blocks and a linear head. 'Decoder' has three senses: half of a translation "
-          "transformer, a transformer with a causal mask, and the half of a VAE that turns latents into pixels."),
+          "transformer, a transformer with a causal mask, and the half of a VAE that turns latents into pixels.", "05"),
     Claim("blur", "Diffusion makes pictures blurred, then sharpens them.", "wrong", "inferred", "DDPM (2006.11239)",
           "It scales the signal down and adds Gaussian noise. Blur is deterministic and lowers high frequencies; noise "
           "raises them. (Of Sora, OpenAI says that it started from what looks like static noise and removed it over "
           "many steps: stated.)"),
     Claim("tower", "The film tower, an amoeba that reaches through the frames, is a patch.", "half right", "inferred",
           f"{REPORT}; {VIVIT}",
-          "A good picture of reach in time. But the patches are regular boxes, of a latent and not of pixels."),
+          "A good picture of reach in time. But the patches are regular boxes, of a latent and not of pixels.", "03"),
     Claim("tubelets", "Tubelets mean factorised attention, flat frame tokens mean frame attention.", "wrong",
           "inferred", f"{VIVIT}, section 3",
           "Both are ways to cut, and neither decides who attends to whom. Neither overlaps: that takes a stride below "
-          "the patch (224 pixels, patch 16, stride 8: 729 tokens, not 196). And the word is tubelet."),
+          "the patch (224 pixels, patch 16, stride 8: 729 tokens, not 196). And the word is tubelet.", "04"),
     Claim("slips", "36 slips of paper make 720 scenes.", "half right", "inferred", "no paper: counted in this lesson",
           "It depends on what a pile is: 46,656 sentences, or 720 among 46,656 draws. And patches are no slips."),
     Claim("packets", "Sora repeats short videos, drops similar patches of long ones and packs fixed packets.",
           "not known", "unknown", f"not in the {REPORT}; {NAVIT}",
-          "NaViT packs sequences, and drops tokens at random, at a rate that varies by image. For Sora: options."),
+          "NaViT packs sequences, and drops tokens at random, at a rate that varies by image. For Sora: options.",
+          "03"),
     Claim("batch", "Sora varies its batch size with the length of the clips.", "not known", "unknown",
           f"not in the {REPORT}; Open-Sora",
-          "An open clone does (at 256 pixels, 45 clips of 1 frame but 3 of 101). That says nothing of the original."),
+          "An open clone does (at 256 pixels, 45 clips of 1 frame but 3 of 101). That says nothing of the original.",
+          "10"),
     Claim("sparse", "Sora saves compute by sparse attention.", "not known", "unknown", f"not in the {REPORT}; W.A.L.T",
-          "No kind of attention is named. W.A.L.T looks through windows, Open-Sora-Plan 1.3 in strides."),
+          "No kind of attention is named. W.A.L.T looks through windows, Open-Sora-Plan 1.3 in strides.", "04"),
     Claim("games", "Sora was trained on game engines and documentaries.", "not known", "unknown", f"not in the {CARD}",
           "The card names public data, partnerships (Shutterstock Pond5 among them, and commissioned sets), data "
           "developed in-house, and human feedback."),
@@ -141,22 +147,20 @@ CLAIMS = (
     Claim("data", "Transformers need huge data; on small data convolutions win.", "not known", "unknown",
           "ViT (2010.11929)",
           "ViT's evidence is about telling pictures apart, not making them. Lesson 13 (planned) tries it at equal "
-          "compute."),
+          "compute.", "08"),
 )
 # fmt: on
 
 
-def with_badge(badge: str) -> list[Claim]:
-    """The cards that carry a badge, in the order of CLAIMS; InputError for a badge that does not exist."""
-    if badge not in BADGES:
-        raise InputError(f"badge={badge!r} is none of {', '.join(BADGES)}")
-    return [card for card in CLAIMS if card.badge == badge]
+def of_lesson(lesson: str) -> list[Claim]:
+    """The cards that a lesson shows, in the order of CLAIMS."""
+    return [card for card in CLAIMS if card.lesson == lesson]
 
 
 def table(cards: list[Claim]) -> str:
     """Cards as a Markdown table."""
-    rows = [f"| {c.claim} | **{c.verdict}** | {c.reason} | {c.source} |" for c in cards]
-    return "\n".join(["| Claim | Verdict | Why | Source |", "|---|---|---|---|", *rows])
+    rows = [f"| {c.claim} | **{c.verdict}** | {c.badge} | {c.reason} | {c.source} |" for c in cards]
+    return "\n".join(["| Claim | Verdict | Badge | Why | Source |", "|---|---|---|---|---|", *rows])
 
 
 # --- the game of paper slips -----------------------------------------------------------------------------------------

@@ -23,8 +23,7 @@ from numbers import Number
 
 import numpy as np
 import torch
-from numpy import allclose, asarray
-from numpy import isclose as are_close
+from numpy import allclose, asarray, isclose as are_close
 
 from sora_edu.course.hints import HINTS
 

@@ -29,7 +29,6 @@ from sora_edu.world.tracker.track import Track, track
 from sora_edu.world.vocabulary import MOTIONS, SHAPES
 
 README = Path(__file__).parents[2] / "README.md"
-BEGIN, END = "<!-- figures of course.quality -->", "<!-- end of quality -->"
 ROWS = {
     "seen": "single objects, trained combinations",
     "heldout": "single objects, combinations never trained",
@@ -156,18 +155,23 @@ def tables(results: dict) -> str:
     return "\n".join(lines)
 
 
-def into_readme(results: dict, path: Path = README) -> None:
-    """Put the tables between README's marks."""
-    text = path.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    write_atomically(path, f"{before}{BEGIN}\n{tables(results)}\n{END}{after}".encode())
+def marks(checkpoint: str) -> tuple[str, str]:
+    """What stands in README before and after the tables of a checkpoint."""
+    return f"<!-- figures of {checkpoint}, from course.quality -->", f"<!-- end of {checkpoint} -->"
+
+
+def into_readme(checkpoint: str, results: dict, path: Path = README) -> None:
+    """Put the tables between README's marks, where it has them."""
+    text, (begin, end) = path.read_text(), marks(checkpoint)
+    if begin in text:
+        before, rest = text.split(begin)
+        write_atomically(path, f"{before}{begin}\n{tables(results)}\n{end}{rest.split(end)[1]}".encode())
 
 
 def main(
     *, checkpoint: str = "tiny", n: int = 1024, seed: int = 0, out: Path | None = None, only_readme: bool = False
 ) -> None:
-    """Measure a checkpoint, keep the figures, and show them in README where it is a shipped one.
+    """Measure a checkpoint, keep the figures, and show them in README where it has marks for them.
 
     Args:
         checkpoint: Name of a shipped checkpoint, or the folder of one you trained.
@@ -193,8 +197,8 @@ def main(
                 results[name] = rounded(measure())
                 write_atomically(path, (json.dumps(results, indent=1) + "\n").encode())
                 print(name, percent(results[name]["all"]) if "all" in results[name] else "", flush=True)
-    if out is None and checkpoint == "tiny":
-        into_readme(results)
+    if out is None:
+        into_readme(checkpoint, results)
     print(path)
 
 

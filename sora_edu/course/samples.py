@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 from jaxtyping import Float
-from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
+from PIL import Image as Pillow, ImageDraw, ImageFont
 from torch import Tensor
 
 from sora_edu.media import to_uint8

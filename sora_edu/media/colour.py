@@ -7,8 +7,7 @@ would not fit. Shrinking to twice the wanted size happens within the strip, by m
 import io
 
 import numpy as np
-from PIL import Image as Pictures
-from PIL import ImageCms
+from PIL import Image as Pictures, ImageCms
 
 from sora_edu.media.limits import Refused
 

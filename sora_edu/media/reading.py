@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image as Pictures
-from PIL import UnidentifiedImageError
+from PIL import Image as Pictures, UnidentifiedImageError
 
 from sora_edu.errors import InputError, MediaError, shown
 from sora_edu.files import as_path

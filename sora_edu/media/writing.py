@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Shaped, UInt8
-from PIL import GifImagePlugin, PngImagePlugin
-from PIL import Image as Pictures
+from PIL import GifImagePlugin, Image as Pictures, PngImagePlugin
 from torch import Tensor
 
 from sora_edu.checked import checked

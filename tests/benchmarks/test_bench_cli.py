@@ -9,8 +9,7 @@ import torch
 from packaging.requirements import Requirement
 
 from sora_edu import cli
-from sora_edu.bench import machine
-from sora_edu.bench import run as bench
+from sora_edu.bench import machine, run as bench
 from sora_edu.bench.peers import PACKAGES
 
 ROOT = Path(__file__).parents[2]

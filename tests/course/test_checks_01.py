@@ -281,3 +281,11 @@ def test_interval_in_any_form(function, needed):
 )
 def test_interval_names_the_mistake(function, needed, part):
     assert says(checks.interval(function, needed), part)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [lambda y: y.diff().diff().mean() > 0, lambda y: y.diff()[-1] > y.diff()[0], lambda y: y[2] - 2 * y[1] + y[0] > 0],
+)
+def test_a_rule_that_noise_alone_passes_is_not_enough(rule):
+    assert not checks.falls_or_moves_down(lambda y: "falls" if rule(y) else "moves down")

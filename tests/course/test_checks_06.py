@@ -8,8 +8,7 @@ import torch
 from verdicts import says
 
 from sora_edu.course.lesson_06 import checks
-from sora_edu.diffusion.noising import alpha_bars, linear_betas
-from sora_edu.diffusion.noising import q_sample as package_q_sample
+from sora_edu.diffusion.noising import alpha_bars, linear_betas, q_sample as package_q_sample
 
 LINEAR = alpha_bars(linear_betas())
 
@@ -246,8 +245,8 @@ def test_is_noised_in_any_right_form(measure, form):
         (lambda before, after: fine_waves(after) < fine_waves(before), ["wrong way round", "misconception 10"]),
         (lambda before, after: after.std() > before.std(), ["contrast"]),
         (lambda before, after: after.square().sum() > before.square().sum(), ["contrast"]),
-        (lambda before, after: True, ["4 of 8"]),
-        (lambda before, after: (after - before).abs().mean() > 0.3, ["of 8"]),
+        (lambda before, after: True, ["5 of 10"]),
+        (lambda before, after: (after - before).abs().mean() > 0.3, ["of 10"]),
         (lambda before, after: "noise", ["returned str"]),
         (lambda before: True, ["raised TypeError"]),
         (True, ["expected a function"]),
@@ -264,3 +263,11 @@ def test_neither_contrast_nor_change_tells_noise_from_blur_in_the_hidden_picture
         assert [bool(measure(after) > measure(before)) for before, after, _noise in pairs] != truth
     for again, once in zip(checks.pairs(), pairs, strict=True):
         assert torch.equal(again[1], once[1]), "the same pictures every time"
+
+
+@pytest.mark.parametrize("least", [1e-4, 1e-3, 1e-2, 0.1, 1.0])
+def test_fine_detail_afterwards_alone_does_not_tell_noise(least):
+    def finest(image):
+        return torch.fft.fft2(image)[:, image.shape[1] // 2].abs().square().mean() / image[0].numel()
+
+    assert not checks.is_noised(lambda before, after: bool(finest(after) > least))

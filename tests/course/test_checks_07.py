@@ -330,3 +330,8 @@ def test_losses_in_any_right_form(function, better):
 )
 def test_losses_name_the_mistake(function, better, part):
     assert says(checks.loss_and_samples(function, better), part)
+
+
+@pytest.mark.parametrize("said", ["B, and nobody cannot tell", "you cannot tell that it is no A", "A or cannot tell"])
+def test_more_than_an_answer_is_none(said):
+    assert not checks.loss_and_samples(lambda e, t: (e * ((1 - t) / t) ** 2, e / t**2), said)

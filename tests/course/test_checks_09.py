@@ -7,6 +7,7 @@ from verdicts import says
 
 from sora_edu.course.lesson_09 import checks
 from sora_edu.diffusion.guidance import guided
+from sora_edu.model.tokenizer import PAD, START
 
 RIGHT = {"plain": 1, "ignores": 0, "w": 2, "guided_passes": 50, "plain_passes": 25, "equal_steps": 25}
 
@@ -272,3 +273,12 @@ def test_spread_in_any_right_form(function):
 )
 def test_spread_names_the_mistake(function, part):
     assert says(checks.start_spread(function), part)
+
+
+def test_unknown_words_go_before_the_cut_and_u_must_be_below_the_share():
+    def cut_first(prompt, table, length):
+        ids = [table[word] for word in prompt.lower().split()[: length - 1] if word in table]
+        return ([START] + ids + [PAD] * length)[:length]
+
+    assert says(checks.tokenise(cut_first), "drop them first")
+    assert says(checks.drop_captions(lambda i, e, s, u: torch.where((u <= s)[:, None], e, i)), "BELOW")

@@ -324,3 +324,15 @@ def test_diagnoses_need_all_letters_and_every_bug_has_a_patient():
     assert says(checks.find_the_bug({"A": "healthy"}), "keys")
     assert says(checks.find_the_bug(["healthy"]), "keys")
     assert sorted(PATIENTS.values()) == sorted(BUGS) == sorted(checks.SIGNS)
+
+
+def test_a_step_returns_its_loss_and_stretches_no_gradient():
+    assert says(checks.one_step(lambda *case: checks.step_right(*case) * 0), "return the loss")
+
+
+def test_a_run_that_is_trained_again_was_not_resumed():
+    def again(saved, run):
+        run.advance(saved["step"])
+        return run
+
+    assert says(checks.resume(again), "load what was saved")

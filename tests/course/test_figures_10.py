@@ -71,13 +71,13 @@ def test_the_live_picture_follows_the_log_and_keeps_one_row_a_look(tmp_path, mon
 
     monkeypatch.setattr(figures, "display", lambda picture, display_id: (shown.append(picture), Handle())[1])
     monkeypatch.setattr(figures, "Pipeline", lambda *parts: lambda prompts, steps, seed: torch.zeros(1, 3, 17, 8, 8))
-    live = figures.Live(Stub(), "a red circle falls", tmp_path, name="dit", steps=4)
-    for step in (2, 4):
+    live = figures.Live(Stub(), "a red circle falls", tmp_path, name="dit", steps=20)
+    for step in (2, 4, 12, 16, 20):
         with open(tmp_path / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"stage": "dit", "step": step, "loss": 1 / step}) + "\n")
             file.write(json.dumps({"stage": "other", "step": step, "loss": 9}) + "\n")
         assert live.evaluate(torch.nn.Identity(), step) == {}
-    assert list(live.looks) == [2, 4] and len(shown) == 2
-    assert figures.read_losses(tmp_path, "dit") == [(2, 0.5), (4, 0.25)]
+    assert list(live.looks) == [4, 16, 20] and len(shown) == 3
+    assert figures.read_losses(tmp_path, "dit")[:2] == [(2, 0.5), (4, 0.25)]
     assert shown[0].png() != shown[1].png()
     assert figures.read_losses(tmp_path / "nowhere", "dit") == []

@@ -75,7 +75,8 @@ def test_misses_are_counted_for_the_model_its_vae_and_the_tracker(pipe):
 
 def test_the_command_keeps_each_part_and_shows_the_tables(pipe, tmp_path, monkeypatch):
     out, readme = tmp_path / "results.json", tmp_path / "README.md"
-    readme.write_text(f"before\n{quality.BEGIN}\nold\n{quality.END}\nafter\n")
+    begin, end = quality.marks("tiny")
+    readme.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     quick = lambda self, prompts, **o: render(make_state()).expand(len(prompts), -1, -1, -1, -1)  # noqa: E731
     monkeypatch.setattr(Pipeline, "__call__", quick)
     monkeypatch.setattr(quality, "parts", lambda pipe, *, n, seed: few(pipe, n, seed))
@@ -92,7 +93,8 @@ def test_the_command_keeps_each_part_and_shows_the_tables(pipe, tmp_path, monkey
     monkeypatch.setattr(quality, "evaluate_pipeline", lambda *a, **o: pytest.fail("measured again"))
     quality.main(n=4, out=out)
     assert json.loads(out.read_text()) == kept
-    quality.into_readme(kept, readme)
+    quality.into_readme("tiny", kept, readme)
+    quality.into_readme("other", kept, readme)
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert quality.percent(kept["seen"]["all"]) in text and "| orbits |" in text

@@ -12,17 +12,16 @@ from sora_edu.course.grading import (
     as_number,
     check_number,
     exercise,
+    hint as hint,
     once_answered,
     right,
     wrong,
 )
-from sora_edu.course.grading import (
-    hint as hint,
-)
 from sora_edu.errors import PromptError, UnknownWordWarning
-from sora_edu.world.captions import parse_caption
+from sora_edu.world.captions import parse_caption, split_words
 from sora_edu.world.prompts import check_prompt
 from sora_edu.world.tracker.track import describe, track
+from sora_edu.world.wordings import COLOUR_WORDS, MOTION_WORDS
 
 DRAWS, SENTENCES = 6**6, factorial(6)
 
@@ -77,21 +76,16 @@ def slips(role_sentences: object, author_sentences: object, share: object) -> Re
     return all_right(first, second, third, why=why)
 
 
-TWELVE = {
-    "a": "sparse",
-    "b": "resize",
-    "c": "sizes",
-    "d": "games",
-    "e": "captions",
-    "f": "tubelets",
-    "g": "physics",
-    "h": "batch",
-    "i": "runway",
-    "j": "next",
-    "k": "packets",
-    "l": "tower",
+ASKED = {
+    "a": "resize",
+    "b": "games",
+    "c": "captions",
+    "d": "runway",
+    "e": "physics",
+    "f": "weights",
+    "g": "blur",
 }
-CARDS = {letter: next(card for card in CLAIMS if card.key == key) for letter, key in TWELVE.items()}
+CARDS = {letter: next(card for card in CLAIMS if card.key == key) for letter, key in ASKED.items()}
 CONFUSED = {  # (said, true): what the answer shows
     ("stated", "inferred"): "OpenAI does not say so; a published paper does, and we infer.",
     ("stated", "unknown"): "Neither the report nor the system card says so. Being told often is no source.",
@@ -105,13 +99,13 @@ CONFUSED = {  # (said, true): what the answer shows
 @exercise("00.3")
 @once_answered
 def badges(answer: object) -> Result:
-    """Badges of the twelve claims a to l: a dict by letter, or twelve words in a row."""
+    """Badges of the seven claims a to g: a dict by letter, or seven words in a row."""
     if isinstance(answer, str):
         answer = answer.replace(",", " ").split()
     if isinstance(answer, list | tuple) and len(answer) == len(CARDS):
         answer = dict(zip(CARDS, answer, strict=True))
     if not isinstance(answer, Mapping):
-        return wrong(f"expected twelve badges, by the letters {', '.join(CARDS)} or in that order")
+        return wrong(f"expected seven badges, by the letters {', '.join(CARDS)} or in that order")
     answer = {str(letter).strip().lower(): badge for letter, badge in answer.items()}
     if missing := [letter for letter in CARDS if letter not in answer]:
         return wrong(f"no badge for {', '.join(missing)}; each of {', '.join(CARDS)} needs one")
@@ -126,7 +120,7 @@ def badges(answer: object) -> Result:
         return right("The badge says whose word settles a claim, the verdict says how: two questions.")
     letter = misses[0]
     why = CONFUSED[said[letter], CARDS[letter].badge]
-    return wrong(f"{len(CARDS) - len(misses)} of 12. Look at {letter}, '{CARDS[letter].claim}' {why}")
+    return wrong(f"{len(CARDS) - len(misses)} of {len(CARDS)}. Look at {letter}, '{CARDS[letter].claim}' {why}")
 
 
 PARTS = ("prompt", "tokens", "text encoder", "noise", "VideoDiT", "latent", "VAE decoder", "clip")
@@ -192,6 +186,10 @@ def prompts(answer: object, pipe: Callable) -> Result:
         for name in ("shape", "colour", "motion"):
             if getattr(things[0], name) is None:
                 return wrong(f"{prompt!r} names no {name}; what is not said is left to chance.")
+        for name, wordings in (("colours", COLOUR_WORDS), ("motions", MOTION_WORDS)):
+            text = f" {' '.join(split_words(prompt))} "
+            if len(named := [one for one, forms in wordings.items() if any(f" {form} " in text for form in forms)]) > 1:
+                return wrong(f"{prompt!r} names {len(named)} {name}, {' and '.join(named)}; a thing here has one.")
         motions.append(things[0].motion)
     if len(set(motions)) < 3:
         return wrong(f"The motions are {', '.join(motions)}; synonyms are one motion. Use three different ones.")

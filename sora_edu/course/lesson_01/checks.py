@@ -16,13 +16,11 @@ from sora_edu.course.grading import (
     check_function,
     check_number,
     exercise,
+    hint as hint,
     not_a_function,
     once_answered,
     right,
     wrong,
-)
-from sora_edu.course.grading import (
-    hint as hint,
 )
 from sora_edu.world.captions import parse_caption
 from sora_edu.world.paths import TICKS, tick_times
@@ -98,6 +96,8 @@ def height_paths() -> list[tuple[Tensor, str]]:
         wobble = (torch.rand(17, generator=generator, dtype=torch.float64) * 2 - 1) * WOBBLE
         if index % 3 == 0:  # the first second difference alone says the opposite of the truth
             wobble[:3] = torch.tensor([0.04, -0.05, 0.05] if name == "moves down" else [-0.04, 0.05, -0.05])
+        if name == "moves down" and index % 2 == 1:  # the mean of the second differences is above 0
+            wobble[:2], wobble[-2:] = torch.tensor([0.05, -0.01]), torch.tensor([-0.03, 0.05])
         paths.append((clean + wobble, name))
     return paths
 
@@ -283,14 +283,17 @@ TOLERANCE = 0.04  # of g
 def falling_clips() -> list[tuple[Tensor, float, str]]:
     """Hidden clips of falls, each with its true g in units a tick squared; frames and sides differ."""
     clips = []
-    for seed, colour, ground, frames, side in [
-        (3, "orange", "black", 17, 32), (8, "white", "navy", 17, 32), (5, "green", "grey", 9, 32),
-        (4, "cyan", "black", 33, 32), (6, "purple", "grey", 17, 64),
+    for seed, colour, ground, frames, height, width in [
+        (3, "orange", "black", 17, 32, 32), (8, "white", "navy", 17, 32, 32), (5, "green", "grey", 9, 32, 32),
+        (4, "cyan", "black", 33, 32, 32), (6, "purple", "grey", 17, 64, 64), (7, "red", "navy", 17, 64, 48),
+        (9, "yellow", "black", 17, 48, 64),
     ]:  # fmt: skip
-        config = WorldConfig(frames=frames, height=side, width=side)
+        config = WorldConfig(frames=frames, height=height, width=width)
         state = make_state(config, colour=colour, size="small", motion="falls", background=ground, seed=seed)
         y = state.centre[0, 0, :, 1]
-        clips.append((render(state, config), 2 * float(y[-1] - y[0]) / TICKS**2, f"{frames} frames of {side} x {side}"))
+        clips.append(
+            (render(state, config), 2 * float(y[-1] - y[0]) / TICKS**2, f"{frames} frames of {height} x {width}")
+        )
     return clips
 
 
@@ -307,16 +310,22 @@ def recover_g(function: object) -> Result:
         if number is None:
             return wrong(f"on a clip of {what} it returned a {type(value).__name__}, expected one number")
         if not abs(number - g) < TOLERANCE * g:
-            return diagnose_g(number / g, clip.shape[2], clip.shape[3], what)
-    return right(f"g is right to {TOLERANCE:.0%} on five hidden clips, whatever their colours, frames and sides.")
+            return diagnose_g(number / g, tuple(clip.shape[2:]), what)
+    return right(f"g is right to {TOLERANCE:.0%} on seven hidden clips, whatever their colours, frames and sides.")
 
 
-def diagnose_g(ratio: float, frames: int, side: int, what: str) -> Result:
+def diagnose_g(ratio: float, shape: tuple[int, int, int], what: str) -> Result:
     """What a wrong g shows, from its ratio to the true one."""
+    frames, height, width = shape
+    side = min(height, width)
     frame = (TICKS / (frames - 1)) ** 2
     known = [
         (frame if frames != 17 else 0, "You counted frames. A clip lasts 16 ticks, however many frames sample them."),
         (side / 32 if side != 32 else 0, "You counted pixels. A unit is min(h, w) / 32 of them: divide by that."),
+        *(
+            (side / long, "A unit is min(h, w) / 32 pixels: the SHORTER side counts.")
+            for long in {height, width} - {side}
+        ),
         (-1, "The sign is turned: y points down, and so does g."),
         (0.5, "That is the coefficient of t^2, which is g / 2: double it, or fit t^2 / 2."),
         (2, "Twice too much: fit t^2 / 2 or double the coefficient of t^2, not both."),

@@ -14,12 +14,10 @@ from sora_edu.course.grading import (
     check_function,
     check_number,
     exercise,
+    hint as hint,
     once_answered,
     unanswered,
     wrong,
-)
-from sora_edu.course.grading import (
-    hint as hint,
 )
 from sora_edu.model.patches import patchify, unpatchify
 

@@ -12,11 +12,9 @@ from sora_edu.course.grading import (
     check_function,
     check_number,
     exercise,
+    hint as hint,
     once_answered,
     wrong,
-)
-from sora_edu.course.grading import (
-    hint as hint,
 )
 from sora_edu.model.patches import patchify
 from sora_edu.model.spacetime import patchify_video

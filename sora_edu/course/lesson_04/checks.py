@@ -15,11 +15,9 @@ from sora_edu.course.grading import (
     check_function,
     check_number,
     exercise,
+    hint as hint,
     once_answered,
     wrong,
-)
-from sora_edu.course.grading import (
-    hint as hint,
 )
 from sora_edu.model.attention import attend as reference_attend
 

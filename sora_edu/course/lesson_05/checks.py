@@ -13,12 +13,10 @@ from sora_edu.course.grading import (
     check_function,
     check_number,
     exercise,
+    hint as hint,
     once_answered,
     right,
     wrong,
-)
-from sora_edu.course.grading import (
-    hint as hint,
 )
 from sora_edu.shapes import Video
 from sora_edu.world.tracker.track import track

@@ -13,17 +13,14 @@ from sora_edu.course.grading import (
     check_function,
     check_number,
     exercise,
+    hint as hint,
     not_a_function,
     once_answered,
     right,
     same,
     wrong,
 )
-from sora_edu.course.grading import (
-    hint as hint,
-)
-from sora_edu.diffusion.noising import alpha_bars, cosine_betas, linear_betas, snr
-from sora_edu.diffusion.noising import q_sample as reference_q_sample
+from sora_edu.diffusion.noising import alpha_bars, cosine_betas, linear_betas, q_sample as reference_q_sample, snr
 
 LINEAR, COSINE = alpha_bars(linear_betas()), alpha_bars(cosine_betas())
 STEP = 500
@@ -293,6 +290,9 @@ def pairs() -> list[tuple[Tensor, Tensor, bool]]:
     ):
         x = cloud(size, std, g)
         found.append((x, contrast * gaussian_blur(x, 13, sigma), False))
+    smooth, rough = gaussian_blur(cloud(32, 0.5, g), 13, 4.0), 3 * torch.randn(3, 32, 32, generator=g)
+    found.append((smooth, 0.9999**0.5 * smooth + 0.01 * torch.randn(smooth.shape, generator=g), True))
+    found.append((rough, gaussian_blur(rough, 5, 0.6), False))  # finer still than what was noised: compare
     return found
 
 

@@ -1,5 +1,6 @@
 """The checks of lesson 07, denoising and flow. A learner's functions are run on hidden fields, sizes and times."""
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -14,12 +15,10 @@ from sora_edu.course.grading import (
     check_function,
     check_number,
     exercise,
+    hint as hint,
     once_answered,
     right,
     wrong,
-)
-from sora_edu.course.grading import (
-    hint as hint,
 )
 from sora_edu.diffusion.flow import over_batch, velocity_from_eps
 from sora_edu.errors import InputError
@@ -401,6 +400,7 @@ def loss_and_samples(function: object, better: object) -> Result:
         return wrong("better: 0.2 against 1.4 looks clear, but they measure different things in different units.", 15)
     if said in ("b", "net b"):
         return wrong("better: a higher loss is not better either: the two numbers measure different things.", 15)
-    if any(word in said for word in ("cannot", "can't", "neither", "unknown", "not tell", "nobody")):
+    open_question = re.match(r"(neither|unknown|(\w+ )?(cannot|can't|can not) (tell|say|know)|nobody can tell)\b", said)
+    if open_question and not re.search(r"\b[AB]\b", str(better)):
         return right("One prediction, two losses; so losses of different targets, weights or data rank nothing.")
     return wrong(f"better: got {better!r}; answer 'A', 'B' or 'cannot tell'")

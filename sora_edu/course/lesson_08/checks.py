@@ -15,13 +15,11 @@ from sora_edu.course.grading import (
     check_function,
     check_number,
     exercise,
+    hint as hint,
     once_answered,
     right,
     unanswered,
     wrong,
-)
-from sora_edu.course.grading import (
-    hint as hint,
 )
 from sora_edu.model.image_dit import DiTBlock, ImageDiTConfig
 from sora_edu.model.scaling import count_macs, macs_by_part, parameters_by_part

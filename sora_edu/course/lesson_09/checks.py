@@ -12,12 +12,10 @@ from sora_edu.course.grading import (
     check_function,
     check_number,
     exercise,
+    hint as hint,
     not_a_function,
     once_answered,
     wrong,
-)
-from sora_edu.course.grading import (
-    hint as hint,
 )
 from sora_edu.model.tokenizer import PAD, START, UNKNOWN
 
@@ -53,6 +51,7 @@ def tokenise(function: object) -> Result:
             ("a pink star drops", TABLE, 8),
             ("a huge blue ring rests on a purple couch", other, 12),
             ("a big red ball moves left on a grey planet", TABLE, 6),
+            ("a pink big shiny star moves left", TABLE, 5),
         ],
         why="<start>, the known words in order, then padding; what is unknown leaves no trace, and too long is cut.",
         recipe="Put START first, then table[word] for each known word; cut to length, and fill up with PAD at the end.",
@@ -61,6 +60,10 @@ def tokenise(function: object) -> Result:
             Wrong(twin(unknown=PAD), "PAD inside the sentence: the mask marks it as nothing, but it takes a place."),
             Wrong(twin(start=False), "The start token is missing: without it the empty caption would be no token."),
             Wrong(twin(cut=False), "A prompt that is too long has to be cut to length: all rows are one tensor."),
+            Wrong(
+                lambda prompt, table, length: to_ids(" ".join(prompt.lower().split()[: length - 1]), table, length),
+                "Words that are not in the table were cut along: drop them first, then cut to length.",
+            ),
             Wrong(twin(pad=UNKNOWN), "The end is filled with PAD, 0: the mask is ids != PAD."),
             Wrong(
                 lambda prompt, table, length: ([PAD] * length + twin(cut=False)(prompt, table, 0))[-length:],
@@ -91,6 +94,7 @@ def drop_captions(function: object) -> Result:
         empty[0, 0] = START
         u = torch.linspace(0.05, 0.95, b)  # the first is below every share but 0: "all or none" shows itself
         u[1:] = u[1:][torch.randperm(b - 1, generator=generator)]
+        u[-1] = share  # not below it
         cases.append((ids, empty, share, u))
 
     def nothing(ids, empty, share, u):
@@ -110,9 +114,17 @@ def drop_captions(function: object) -> Result:
         why="Each caption is kept whole or dropped whole, on its own, and the empty one still has its start token.",
         recipe="One u for each row: torch.where((u < share)[:, None], empty, ids).",
         wrongs=[
+            Wrong(
+                lambda i, e, s, u: torch.where((u <= s)[:, None], e, i),
+                "A caption whose u equals the share was dropped: drop where u is BELOW it.",
+            ),
             Wrong(nothing, "Only padding is left, no start token: the mask allows nothing, and softmax gives NaN."),
             Wrong(
                 lambda i, e, s, u: torch.where((u < s)[:, None], i, e),
+                "Turned round: share is how many are dropped, not how many are kept.",
+            ),
+            Wrong(
+                lambda i, e, s, u: torch.where((u > s)[:, None], e, i),
                 "Turned round: share is how many are dropped, not how many are kept.",
             ),
             Wrong(lambda i, e, s, u: i, "No caption was dropped."),

@@ -1,6 +1,7 @@
 """The checks of lesson 10, training. Functions of learners train hidden little networks; what counts is the weights."""
 
 import copy
+import math
 from collections.abc import Callable
 from itertools import combinations
 
@@ -11,16 +12,15 @@ from sora_edu.course.grading import (
     Result,
     Wrong,
     all_right,
+    as_number,
     check_function,
     check_number,
     exercise,
+    hint as hint,
     not_a_function,
     once_answered,
     unanswered,
     wrong,
-)
-from sora_edu.course.grading import (
-    hint as hint,
 )
 from sora_edu.course.lesson_10.bugs import BUGS, PATIENTS
 from sora_edu.course.lesson_10.runs import agreement
@@ -125,9 +125,17 @@ def step_right(model, ema, optimiser, loss_fn, clip, decay):
     return loss.item()
 
 
+def to_length(model: nn.Module, length: float) -> list[Tensor]:
+    """The gradients, scaled together to this length."""
+    gradients = [parameter.grad for parameter in model.parameters()]
+    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    return [gradient * length / norm for gradient in gradients]
+
+
 def step_with(order: str) -> Callable:
     """A step made of single letters, in this order: f forward, b backward, c clip, v clip values, s step, z zero,
-    e average, w average with its weights swapped, k average becomes the model."""
+    e average, w average with its weights swapped, k average becomes the model, l gradient to the length of the
+    limit, 0 forget the loss."""
 
     def step(model, ema, optimiser, loss_fn, clip, decay):
         loss = None
@@ -144,6 +152,11 @@ def step_with(order: str) -> Callable:
                 optimiser.step()
             elif letter == "z":
                 model.zero_grad()
+            elif letter == "l":  # every gradient becomes as long as the limit, a shorter one too
+                for parameter, scaled in zip(model.parameters(), to_length(model, clip), strict=True):
+                    parameter.grad = scaled
+            elif letter == "0":
+                loss = torch.zeros(())
             else:
                 update_ema(ema, model, {"e": decay, "w": 1 - decay, "k": 0.0}[letter])
         return loss.item()
@@ -152,13 +165,16 @@ def step_with(order: str) -> Callable:
 
 
 def after_three(step: Callable, seed: int, clip: float, decay: float) -> object:
-    """Weights and average after three steps; what a step returned where that is no answer."""
+    """Weights and average after three steps, and the three losses; what a step returned where that is no answer."""
     model, ema, optimiser, loss_fn = set_up(seed)
+    losses = []
     for _ in range(3):
         value = step(model, ema, optimiser, loss_fn, clip, decay)
         if unanswered(value):
             return value
-    return numbers_in(model, ema)
+        number = as_number(value)
+        losses.append(math.nan if number is None else number)
+    return torch.cat([numbers_in(model, ema), torch.tensor(losses)])
 
 
 @exercise("10.2")
@@ -174,7 +190,7 @@ def one_step(function: object) -> Result:
     return check_function(
         lambda *case: after_three(function, *case),
         lambda *case: after_three(step_right, *case),
-        [(1, 0.5, 0.9), (2, 1.0, 0.6), (3, 0.2, 0.75)],
+        [(1, 0.5, 0.9), (2, 1.0, 0.6), (3, 0.2, 0.75), (4, 1000.0, 0.8)],
         why="forward, backward, clip, step, average, zero: weights and average are right after three steps.",
         recipe="In this order: loss, backward, clip_grad_norm_, optimiser.step, update_ema, zero_grad.",
         wrongs=[
@@ -183,6 +199,8 @@ def one_step(function: object) -> Result:
                 twin("fbsez"),
                 "The gradient was not clipped when the optimiser stepped: clip it after backward and before the step.",
             ),
+            Wrong(twin("fblsez"), "A gradient that is shorter than the limit stays as it is: clip, do not stretch."),
+            Wrong(twin("fbcsez0"), "Weights and average are right; return the loss of the step, too."),
             Wrong(twin("fbvsez"), "Each number was cut on its own: that turns the gradient. Scale the whole (norm)."),
             Wrong(twin("efbcsz"), "The average took the weights of before the step."),
             Wrong(twin("fbcesz"), "The average took the weights of before the step."),
@@ -259,11 +277,14 @@ class Run:
         self.model = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2))
         self.seed = seed
         self.step = 0
+        self.waits = False  # while it is to be resumed
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=0.05)
 
     def advance(self, n: int) -> None:
         """Train n steps."""
+        if self.waits:
+            raise RuntimeError("the steps are not to be trained again; load what was saved of them")
         for _ in range(n):
             generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.step))
             self.optimiser.param_groups[0]["lr"] = 0.05 * min(1.0, (self.step + 1) / 12)
@@ -305,9 +326,12 @@ def went_on(resume: Callable, seed: int, killed: int, more: int) -> object:
     """Weights and average of a run that was killed and taken up again; what it returned where that is no run."""
     old = Run(seed)
     old.advance(killed)
-    run = resume(old.saved(), Run(seed))
+    fresh = Run(seed)
+    fresh.waits = True
+    run = resume(old.saved(), fresh)
     if not isinstance(run, Run):
         return run
+    run.waits = False
     run.advance(more)
     return torch.cat([numbers_in(run.model, run.ema), torch.tensor([float(run.step)])])
 

@@ -77,7 +77,8 @@ def show_directions(spectra: dict[str, Float[Tensor, "n"]], *, width: float = 5.
 class Live:
     """A picture that follows a training: its losses, and one prompt from the same noise at each look.
 
-    Give ``live.evaluate`` to a Stage. The picture in the notebook is drawn again at each look; the last one stays.
+    Give ``live.evaluate`` to a Stage. It looks after 4, 8, 16, ... steps, as most happens at first, and at the end.
+    The picture in the notebook is drawn again at each look; the last one stays.
     """
 
     def __init__(self, pipe: Pipeline, prompt: str, folder: Path, *, name: str, steps: int, seed: int = 0):
@@ -92,6 +93,8 @@ class Live:
 
     def evaluate(self, ema: nn.Module, step: int) -> dict:
         """Draw the prompt with the average so far, and the picture again; nothing goes into the log."""
+        if step != self.steps and (step < 4 or step & (step - 1)):  # a power of two has one bit
+            return {}
         pipe = Pipeline(self.pipe.preset, self.pipe.vae, ema, self.pipe.tokenizer)
         self.looks[step] = pipe([self.prompt], steps=8, seed=self.seed)[:, :, ::4]
         if self.handle is None:

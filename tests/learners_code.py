@@ -114,6 +114,18 @@ def my_euler(velocity_fn, noise, times):
         "my_sampler(lambda x, t: x * (1 + t.view(-1, 1)), torch.ones(3, 2), steps=7, shift=2.0)",
     ),
     Built(
+        "07.7",
+        """
+def ddim_step(x_s, eps, a, p):
+    return (p / a) ** 0.5 * x_s + ((1 - p) ** 0.5 - (p * (1 - a) / a) ** 0.5) * eps
+""",
+        """
+def ddim_step(x_s, eps, alpha_bar_s, alpha_bar_prev):
+    return (x_s - (1 - alpha_bar_s).sqrt() * eps) / alpha_bar_s.sqrt()
+""",
+        "my_step(torch.ones(2, 3), torch.arange(6.0).view(2, 3), torch.tensor(0.3), torch.tensor(0.6))",
+    ),
+    Built(
         "08.1",
         """
 def dit_block(x, c, w, heads):
@@ -147,6 +159,24 @@ def guided_velocity(model, x_t, t, text, null_text, s):
 """,
         """steer(lambda x, t, text: x * text.mean(1)[:, None] + t[:, None], torch.ones(2, 3), torch.tensor([0.3, 0.6]),
  torch.arange(8.0).view(2, 4), torch.ones(2, 4), 3.0)""",
+    ),
+    Built(
+        "09.7",
+        """
+def sample_away(model, noise, times, text, negative, s):
+    x = noise
+    for i in range(len(times) - 1):
+        t = times[i].repeat(2 * len(x))
+        v = model(x.repeat(2, *[1] * (x.ndim - 1)), t, torch.cat((negative, text)))
+        x = x + (times[i + 1] - times[i]) * torch.lerp(v[: len(x)], v[len(x) :], s)
+    return x
+""",
+        """
+def sample_away(model, noise, times, text, negative, s):
+    return noise
+""",
+        """away_from(lambda x, t, text: x * text.mean(1)[:, None] + t[:, None], torch.ones(2, 3),
+ torch.tensor([1.0, 0.4, 0.0]), torch.arange(8.0).view(2, 4), torch.ones(2, 4), 3.0)""",
     ),
     Built(
         "10.2",

@@ -108,6 +108,14 @@ HINTS = {
         "fall with the number of steps?"
     ),
     "07.6": "Express eps and the velocity by x_t and x_0. By what is a mistake in x_0 multiplied in each?",
+    "07.7": (
+        "Solve the closed form for x_0. Then you have x_0 and eps: what does the closed form make of them at another "
+        "step?"
+    ),
+    "07.8": (
+        "A velocity function is asked for a place and a time. Go through both calls, and say of each where the sample "
+        "is and what time it is there."
+    ),
     "08.1": (
         "Say one sentence twice: norm, scale and shift, do something, gate, add. Which three of the six belong to"
         " which?"
@@ -131,6 +139,13 @@ HINTS = {
     "09.4": "Stack everything twice, ask once, cut in two. Which half did you stack first?",
     "09.5": "Where in the table does a clip meet its own prompt? The floor is made of everything else.",
     "09.6": "Distances from what? Average the squares of both coordinates together, not each alone.",
+    "09.7": (
+        "Take exercise 07.3's loop, and put into it what exercise 09.4 does. What stands in the place of the empty "
+        "caption?"
+    ),
+    "09.8": (
+        "How many of the vectors in a row are words? And which of them should count above the line, and which below it?"
+    ),
     "10.1": "Take the gradient apart, and put it together again with other numbers in the middle.",
     "10.2": "Six things happen. Which must come before the optimiser moves, and which after it?",
     "10.3": (

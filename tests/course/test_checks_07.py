@@ -335,3 +335,74 @@ def test_losses_name_the_mistake(function, better, part):
 @pytest.mark.parametrize("said", ["B, and nobody cannot tell", "you cannot tell that it is no A", "A or cannot tell"])
 def test_more_than_an_answer_is_none(said):
     assert not checks.loss_and_samples(lambda e, t: (e * ((1 - t) / t) ** 2, e / t**2), said)
+
+
+# --- 07.7 DDIM, 07.8 Heun ---------------------------------------------------------------------------------------------
+
+
+def by_direction(x_s, eps, a, p):
+    """x_0 and the direction that points to x_s, in NumPy's words."""
+    x_0 = (x_s - torch.sqrt(1 - a) * eps) / torch.sqrt(a)
+    return torch.stack([p**0.5 * x_0, (1 - p) ** 0.5 * eps]).sum(0)
+
+
+def by_factors_of_x(x_s, eps, a, p):
+    """All of it as two factors, of x_s and of eps."""
+    return (p / a) ** 0.5 * x_s + ((1 - p) ** 0.5 - (p * (1 - a) / a) ** 0.5) * eps
+
+
+@pytest.mark.parametrize(
+    "step", [checks.reference_ddim, by_direction, by_factors_of_x, lambda *case: by_direction(*case).tolist()]
+)
+def test_a_ddim_step_in_any_right_form(step):
+    assert checks.ddim_step(step)
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (lambda x, e, a, p: checks.reference_ddim(x, e, p, a), "changed places"),
+        (lambda x, e, a, p: (x - (1 - a) ** 0.5 * e) / a**0.5, "Noise it again"),
+        (lambda x, e, a, p: p**0.5 * (x - (1 - a) ** 0.5 * e) / a**0.5 + (1 - a) ** 0.5 * e, "stayed at the old level"),
+        (lambda x, e, a, p: p**0.5 * (x - (1 - a) ** 0.5 * e) / a**0.5, "noise of the step before is missing"),
+        (lambda x, e, a, p: p**0.5 * (x - (1 - a) ** 0.5 * e) + (1 - p) ** 0.5 * e, "divided by sqrt(alpha_bar_s)"),
+        (lambda x, e, a, p: p * (x - (1 - a) ** 0.5 * e) / a**0.5 + (1 - p) * e, "factors are their roots"),
+        (lambda x, e, a, p: x, "only"),
+    ],
+)
+def test_a_ddim_step_names_the_mistake(step, told):
+    assert says(checks.ddim_step(step), told)
+
+
+def at(v, x, t):
+    return v(x, torch.full((len(x),), t, dtype=x.dtype))
+
+
+def heun_by_average(v, x, t, n):
+    return (x + (x - (t - n) * at(v, x, t)) - (t - n) * at(v, x - (t - n) * at(v, x, t), n)) / 2
+
+
+def heun_by_increments(v, x, t, n):
+    d = n - t
+    k1 = d * at(v, x, t)
+    return x + 0.5 * (k1 + d * at(v, x + k1, n))
+
+
+@pytest.mark.parametrize("step", [heun_by_average, heun_by_increments, lambda *case: heun_by_average(*case).numpy()])
+def test_a_mended_heun_step_in_any_right_form(step):
+    assert checks.mended_step(step)
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (lambda v, x, t, n: x - (t - n) * (at(v, x, t) + at(v, x - (t - n) * at(v, x, t), t)) / 2, "still the step"),
+        (lambda v, x, t, n: x - (t - n) * at(v, x, t), "That is Euler"),
+        (lambda v, x, t, n: x - (t - n) * (at(v, x, t) + at(v, x, n)) / 2, "looks from x_t"),
+        (lambda v, x, t, n: x - (t - n) * at(v, x - (t - n) * at(v, x, t), n), "first look is lost"),
+        (lambda v, x, t, n: x - (t - n) * (at(v, x, t) + at(v, x - (t - n) * at(v, x, t), n)), "divide by 2"),
+        (lambda v, x, t, n: 2 * x - heun_by_average(v, x, t, n), "only"),
+    ],
+)
+def test_a_heun_step_names_the_mistake(step, told):
+    assert says(checks.mended_step(step), told)

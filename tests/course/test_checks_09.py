@@ -1,5 +1,7 @@
 """The checks of lesson 09 accept every right form, and tell the planted mistakes apart."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -282,3 +284,79 @@ def test_unknown_words_go_before_the_cut_and_u_must_be_below_the_share():
 
     assert says(checks.tokenise(cut_first), "drop them first")
     assert says(checks.drop_captions(lambda i, e, s, u: torch.where((u <= s)[:, None], e, i)), "BELOW")
+
+
+# --- 09.7 a negative prompt, 09.8 a mean ------------------------------------------------------------------------------
+
+
+def two_by_two(model, noise, times, text, negative, s):
+    x = noise
+    for i in range(len(times) - 1):
+        t = times[i].repeat(2 * len(x))
+        v = model(torch.cat((x, x)), t, torch.cat((negative, text)))
+        x = x + (times[i + 1] - times[i]) * torch.lerp(v[: len(x)], v[len(x) :], float(s))
+    return x
+
+
+def asked_twice(model, noise, times, text, negative, s):
+    x = noise
+    for t, t_next in pairwise(times):
+        w, u = (model(x, t.expand(len(x)), given) for given in (text, negative))
+        x = x - (t - t_next) * (u + s * (w - u))
+    return x
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [checks.reference_away, two_by_two, lambda *c: two_by_two(*c).tolist(), lambda *c: two_by_two(*c).numpy()],
+)
+def test_a_sampler_with_a_negative_prompt_in_any_right_form(sampler):
+    assert checks.sample_away(sampler)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "told"),
+    [
+        (asked_twice, "more than once a step"),
+        (lambda m, x, ts, a, b, s: two_by_two(m, x, ts, b, a, s), "swapped"),
+        (lambda m, x, ts, a, b, s: two_by_two(m, x, ts, a, b, s + 1), "paper's w"),
+        (lambda m, x, ts, a, b, s: two_by_two(m, x, ts, a, a, s), "not used at all"),
+        (lambda m, x, ts, a, b, s: two_by_two(m, x, ts[[0, -1]], a, b, s), "One step over"),
+        (lambda m, x, ts, a, b, s: 2 * x - two_by_two(m, x, ts, a, b, s), "only"),
+        (lambda m, x, ts, a, b, s: x, "only"),
+    ],
+)
+def test_a_sampler_with_a_negative_prompt_names_the_mistake(sampler, told):
+    assert says(checks.sample_away(sampler), told)
+
+
+def row_by_row(words, ids):
+    return torch.stack([row[own != 0].mean(0) for row, own in zip(words, ids, strict=True)])
+
+
+@pytest.mark.parametrize(
+    "mean",
+    [
+        checks.real_mean,
+        row_by_row,
+        lambda w, i: row_by_row(w, i).tolist(),
+        lambda w, i: torch.einsum("bld,bl->bd", w, (i != 0) / (i != 0).sum(1, keepdim=True)),
+    ],
+)
+def test_a_mean_of_real_words_in_any_right_form(mean):
+    assert checks.mended_mean(mean)
+
+
+@pytest.mark.parametrize(
+    ("mean", "told"),
+    [
+        (lambda w, i: w.mean(1), "still the mean with the bug"),
+        (lambda w, i: (w * (i != 0)[..., None]).mean(1), "still in the count"),
+        (lambda w, i: (w * (i != 0)[..., None]).sum(1), "That is the sum"),
+        (lambda w, i: w[:, 0], "first vector alone"),
+        (lambda w, i: row_by_row(w[:, 1:], i[:, 1:]).nan_to_num(), "start token"),
+        (lambda w, i: row_by_row(w, i).T, "expected (3, 5)"),
+    ],
+)
+def test_a_mean_names_the_mistake(mean, told):
+    assert says(checks.mended_mean(mean), told)

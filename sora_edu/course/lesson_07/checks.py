@@ -270,6 +270,113 @@ def euler(function: object) -> Result:
 # --- 07.4 the other clock --------------------------------------------------------------------------------------------
 
 
+def reference_ddim(x_s: Tensor, eps: Tensor, alpha_bar_s: Tensor, alpha_bar_prev: Tensor) -> Tensor:
+    """x_0 behind x_s, noised again to the step before with the same eps (DDIM, eq. 12 with sigma 0)."""
+    x_0 = (x_s - (1 - alpha_bar_s).sqrt() * eps) / alpha_bar_s.sqrt()
+    return alpha_bar_prev.sqrt() * x_0 + (1 - alpha_bar_prev).sqrt() * eps
+
+
+@exercise("07.7")
+def ddim_step(function: object) -> Result:
+    """A function ``(x_s, eps, alpha_bar_s, alpha_bar_prev)`` that takes one step of DDIM without fresh noise."""
+    draw = {"generator": seeded(7), "dtype": torch.float64}
+    cases = []
+    for shape, now, before in (((4, 2), 0.3, 0.5), ((2, 3, 5, 4), 0.02, 0.7), ((3, 6), 0.6, 1.0)):
+        x_s, eps = torch.randn(shape, **draw), torch.randn(shape, **draw)
+        cases.append((x_s, eps, torch.tensor(now, dtype=torch.float64), torch.tensor(before, dtype=torch.float64)))
+
+    def x_0_of(x: Tensor, eps: Tensor, a: Tensor) -> Tensor:
+        return (x - (1 - a).sqrt() * eps) / a.sqrt()
+
+    return check_function(
+        function,
+        reference_ddim,
+        cases,
+        why="x_0 from the closed form, then the closed form again, at the step before: any distance will do.",
+        recipe="x_0 = (x_s - sqrt(1 - alpha_bar_s) eps) / sqrt(alpha_bar_s); then noise it again to alpha_bar_prev.",
+        wrongs=[
+            Wrong(lambda x, e, a, p: reference_ddim(x, e, p, a), "The two levels have changed places.", 14),
+            Wrong(lambda x, e, a, p: x_0_of(x, e, a), "That is x_0. Noise it again, to the step before.", 12),
+            Wrong(
+                lambda x, e, a, p: p.sqrt() * x_0_of(x, e, a) + (1 - a).sqrt() * e,
+                "x_0 went to the step before, and the noise stayed at the old level: sqrt(1 - alpha_bar_prev).",
+            ),
+            Wrong(
+                lambda x, e, a, p: p * x_0_of(x, e, a) + (1 - p) * e,
+                "alpha_bar and 1 - alpha_bar are variances; the factors are their roots.",
+            ),
+            Wrong(
+                lambda x, e, a, p: p.sqrt() * (x - (1 - a) * e) / a + (1 - p).sqrt() * e,
+                "Solving for x_0 takes roots as well: alpha_bar and 1 - alpha_bar are variances.",
+            ),
+            Wrong(
+                lambda x, e, a, p: p.sqrt() * (x - (1 - a).sqrt() * e) + (1 - p).sqrt() * e,
+                "x_0 still has to be divided by sqrt(alpha_bar_s): noising had made it smaller.",
+            ),
+            Wrong(
+                lambda x, e, a, p: p.sqrt() * (x + (1 - a).sqrt() * e) / a.sqrt() + (1 - p).sqrt() * e,
+                "Take the noise out of x_s, do not add it: x_s = sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s) eps.",
+            ),
+            Wrong(lambda x, e, a, p: p.sqrt() * x_0_of(x, e, a), "The noise of the step before is missing."),
+        ],
+    )
+
+
+@exercise("07.8")
+def mended_step(function: object) -> Result:
+    """A function ``(velocity_fn, x_t, t, t_next)`` that takes one step of Heun, of second order."""
+    draw = {"generator": seeded(8), "dtype": torch.float64}
+    cases = [
+        (Field("a velocity", 2.0), torch.randn(5, 2, **draw), 0.9, 0.6),
+        (Field("another velocity", 1.3), torch.randn(2, 3, 2, 4, 3, **draw), 0.5, 0.45),
+        (Field("a third velocity", 0.7), torch.randn(3, 2, **draw), 0.4, 0.1),
+    ]
+
+    def twin(step: Callable) -> Callable:
+        return lambda velocity_fn, x, t, t_next: step(
+            lambda y, s: velocity_fn(y, y.new_full(y.shape[:1], s)), x, t, t_next
+        )
+
+    def midpoint(v, x, t, t_next):
+        half = (t + t_next) / 2
+        return x - (t - t_next) * v(x - (t - half) * v(x, t), half)
+
+    return check_function(
+        function,
+        twin(heun_step),
+        cases,
+        why="The second look is at the end of the step, and asks for the velocity of that time.",
+        recipe="Ask the second time at (x_next, t_next), and take the mean of the two velocities.",
+        wrongs=[
+            Wrong(
+                twin(lambda v, x, t, n: x - (t - n) * (v(x, t) + v(x - (t - n) * v(x, t), t)) / 2),
+                "This is still the step with the bug. Ask of each of the two looks: where is it, and WHEN?",
+            ),
+            Wrong(
+                twin(lambda v, x, t, n: x - (t - n) * v(x, t)), "That is Euler: one look. Heun takes the mean of two."
+            ),
+            Wrong(
+                twin(lambda v, x, t, n: x - (t - n) * (v(x, t) + v(x, n)) / 2),
+                "The time of the second look is right now, but it looks from x_t: look from where the step ends.",
+            ),
+            Wrong(
+                twin(lambda v, x, t, n: x - (t - n) * v(x - (t - n) * v(x, t), n)),
+                "The first look is lost: take the mean of both velocities.",
+            ),
+            Wrong(twin(midpoint), "A midpoint step: second order too, but Heun looks at the two ENDS of the step."),
+            Wrong(
+                twin(lambda v, x, t, n: x + (t - n) * (v(x, t) + v(x + (t - n) * v(x, t), n)) / 2),
+                f"You walk away from the data. {TURNED}",
+                14,
+            ),
+            Wrong(
+                twin(lambda v, x, t, n: x - (t - n) * (v(x, t) + v(x - (t - n) * v(x, t), n))),
+                "The sum of two velocities is twice as long as their mean: divide by 2.",
+            ),
+        ],
+    )
+
+
 @exercise("07.4")
 def from_theirs(function: object) -> Result:
     """A function ``(their_velocity, x_t, t)`` that answers as a velocity of this course, theirs having data at 1."""

@@ -1,6 +1,7 @@
 """The checks of lesson 09, text and guidance. Functions of learners are run on hidden tables, batches and models."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -288,6 +289,136 @@ def guided_velocity(function: object) -> Result:
     if verdict and twice:
         return wrong("Every value is right, but the model was called twice; put both halves into one batch.")
     return verdict
+
+
+# --- exercise 7: a negative prompt ------------------------------------------------------------------------------------
+
+
+def walked(velocity: Callable, *, time: Callable = lambda t, t_next: t, sign: float = 1.0) -> Callable:
+    """A sampler that walks with ``velocity`` (wanted, unwanted, s), asked at ``time`` (t, t_next)."""
+
+    def sampler(model: Callable, noise: Tensor, times: Tensor, text: Tensor, negative: Tensor, s: float) -> Tensor:
+        x_t, both = noise, torch.cat([text, negative])
+        for t, t_next in pairwise(times):
+            at = time(t, t_next).expand(2 * len(x_t))
+            wanted, unwanted = model(torch.cat([x_t, x_t]), at, both).chunk(2)
+            x_t = x_t - sign * (t - t_next) * velocity(wanted, unwanted, s)
+        return x_t
+
+    return sampler
+
+
+reference_away = walked(lambda wanted, unwanted, s: unwanted + s * (wanted - unwanted))
+
+
+@exercise("09.7")
+def sample_away(function: object) -> Result:
+    """A function ``(model, noise, times, text, negative, s)``: a guided Euler walk away from a negative prompt."""
+    if (refusal := not_a_function(function, "a function")) is not None:
+        return refusal
+    generator = torch.Generator().manual_seed(97)
+    cases, asked = [], []
+    for b, rest, s, times in (
+        (3, (2, 5), 3.0, [1.0, 0.6, 0.5, 0.0]),
+        (2, (4, 3, 2), 1.5, [1.0, 0.2, 0.0]),
+        (4, (6,), 0.0, [1.0, 0.7, 0.0]),
+    ):
+        text, negative = torch.randn(2, b, 7, generator=generator)
+        cases.append((torch.randn(b, *rest, generator=generator), torch.tensor(times), text, negative, s))
+
+    def run(*case):
+        model = Model()
+        value = function(model, *case)
+        asked.append((model.calls, len(case[1]) - 1))
+        return value
+
+    def twin(sampler: Callable) -> Callable:
+        return lambda *case: sampler(Model(), *case)
+
+    verdict = check_function(
+        run,
+        twin(reference_away),
+        cases,
+        why="Each step leads to the prompt and away from the negative one, for two passes, as guidance always does.",
+        recipe="Exercise 07.3's loop; in it one call on (x_t, x_t), (t, t), (text, negative), chunk(2), the formula.",
+        wrongs=[
+            Wrong(twin(walked(lambda w, u, s: w + s * (u - w))), "The prompts are swapped: it leads to the negative."),
+            Wrong(twin(walked(lambda w, u, s: w + s * (w - u))), "That is the paper's w: one more than s counts.", 18),
+            Wrong(twin(walked(lambda w, u, s: w)), "The negative prompt is not used at all."),
+            Wrong(twin(walked(lambda w, u, s: s * (w - u))), "The difference alone is no velocity: add unwanted."),
+            Wrong(
+                twin(walked(lambda w, u, s: u + s * (w - u), time=lambda t, t_next: t_next)),
+                "You asked at t_next; the sample is still at t.",
+            ),
+            Wrong(
+                twin(walked(lambda w, u, s: u + s * (w - u), sign=-1.0)),
+                "You walk away from the data: the velocity points to the noise, so subtract it.",
+                14,
+            ),
+            Wrong(
+                lambda noise, times, *rest: reference_away(Model(), noise, times[[0, -1]], *rest),
+                "One step over the whole way. Ask again after each step.",
+                12,
+            ),
+        ],
+    )
+    if verdict and any(calls > steps for calls, steps in asked):
+        return wrong("It ends at the right place, but asks the model more than once a step: put both into one batch.")
+    return verdict
+
+
+# --- exercise 8: a mean that hears the padding ------------------------------------------------------------------------
+
+
+def real_mean(words: Tensor, ids: Tensor) -> Tensor:
+    """The mean of the vectors of real words."""
+    real = (ids != PAD)[..., None]
+    return (words * real).sum(1) / real.sum(1)
+
+
+@exercise("09.8")
+def mended_mean(function: object) -> Result:
+    """A function ``(words, ids)`` that averages the vectors of real words, ``b l d`` and ``b l`` to ``b d``."""
+    generator = torch.Generator().manual_seed(98)
+    cases = []
+    for b, length, d, kept in ((3, 7, 5, (7, 3, 1)), (2, 5, 4, (2, 4)), (1, 6, 3, (6,))):
+        ids = torch.randint(3, 30, (b, length), generator=generator)
+        ids[:, 0] = START
+        for row, places in enumerate(kept):
+            ids[row, places:] = PAD
+        cases.append((torch.randn(b, length, d, generator=generator), ids))
+
+    def masked(words: Tensor, ids: Tensor) -> Tensor:
+        return words * (ids != PAD)[..., None]
+
+    return check_function(
+        function,
+        real_mean,
+        cases,
+        why="Padding counts neither above nor below the line, so a caption means the same in a row of any length.",
+        recipe="Multiply by (ids != PAD)[..., None], sum over the words, divide by how many are real in each row.",
+        wrongs=[
+            Wrong(lambda w, i: w.mean(1), "This is still the mean with the bug. How many of the vectors are words?"),
+            Wrong(
+                lambda w, i: masked(w, i).mean(1),
+                "Padding is out of the sum, and still in the count: divide by the number of real words.",
+            ),
+            Wrong(lambda w, i: masked(w, i).sum(1), "That is the sum; a long caption would be a loud one."),
+            Wrong(
+                lambda w, i: masked(w, i).sum(1) / (i != PAD).sum(),
+                "The count is that of the whole batch; each row has its own.",
+            ),
+            Wrong(
+                lambda w, i: masked(w, i)[:, 1:].sum(1) / (i != PAD)[:, 1:].sum(1, keepdim=True).clamp(min=1),
+                "The start token is a real token too: the empty caption has nothing else.",
+            ),
+            Wrong(lambda w, i: w[:, 0], "That is the first vector alone, not the mean of the words."),
+            Wrong(
+                lambda w, i: (w * (i == PAD)[..., None]).sum(1) / (i == PAD).sum(1, keepdim=True).clamp(min=1),
+                "Turned round: that averages the padding.",
+            ),
+        ],
+    )
 
 
 # --- exercise 5: the shuffled-caption control -------------------------------------------------------------------------

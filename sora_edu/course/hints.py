@@ -70,6 +70,10 @@ HINTS = {
         "log cost = log c + p log n is a straight line: what of it is p? For windows, ask how many keys each "
         "query has when the clip is longer."
     ),
+    "04.7": (
+        "Write out the frame of each of the first 20 tokens, as the bug has it and as the row really runs. Which "
+        "axis is the slowest?"
+    ),
     "05.1": "Multiply the axes of each. For the last one: does cutting into patches drop or repeat any number?",
     "05.2": "Put the two averages that the text asks for into log q - log p, and write var as exp(logvar).",
     "05.3": "Each of the three has its own curve: which is best at its highest, and which says nothing at zero?",
@@ -82,6 +86,7 @@ HINTS = {
         "Run the tracker and count rows. For the second: which part sees noise, and which only ever saw latents "
         "of real clips?"
     ),
+    "05.7": ("Try it with 3 pairs and letters for frames: ab cd ef. What does (two f) make of them, and what (f two)?"),
     "06.1": (
         "Look alpha_bar up at step 500 (counted from 1). What are the factors of x_0 and of eps, and what is the "
         "variance of each?"
@@ -97,6 +102,7 @@ HINTS = {
         "Variance goes with the square of the standard deviation. Then the question of exercise 06.4, with a "
         "larger SNR."
     ),
+    "06.7": ("How many normal numbers are drawn for a clip, and how many numbers does the clip have?"),
     "07.1": "x_t = (1 - t) x_0 + t eps has one unknown. And what is the velocity of a straight line from x_0 to eps?",
     "07.2": "Which number is nearest to all of them, in squares? The error is what is left at that number.",
     "07.3": (
@@ -130,6 +136,7 @@ HINTS = {
     "08.6": (
         "Do an experiment: change one token, run again, compare. Which axis has to be joined to one answer a token?"
     ),
+    "08.7": ("Differentiate gate * branch by each of its factors, at the start. Is one of the two gradients not zero?"),
     "09.1": (
         "What stands first in every caption? What stands for a word that is not in the table? And what happens to"
         " a row that is too long, or too short?"

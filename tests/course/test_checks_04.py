@@ -320,3 +320,38 @@ def test_the_ratio_in_any_right_form(ratio):
 )
 def test_the_ratio_names_the_mistake(ratio, part):
     assert says(checks.share(ratio), part)
+
+
+# --- 04.7 a mask that looks ahead -------------------------------------------------------------------------------------
+
+
+def by_blocks(nf, nh, nw):
+    return torch.kron(torch.ones(nf, nf).tril(), torch.ones(nh * nw, nh * nw)).bool()
+
+
+def by_loops(nf, nh, nw):
+    p = nh * nw
+    return [[key // p <= query // p for key in range(nf * p)] for query in range(nf * p)]
+
+
+@pytest.mark.parametrize(
+    "mask", [checks.frame_mask, by_blocks, by_loops, lambda *grid: checks.frame_mask(*grid).numpy().astype(int)]
+)
+def test_a_causal_mask_in_any_right_form(mask):
+    assert checks.mended_mask(mask)
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (lambda f, h, w: (torch.arange(f * h * w) % f)[None] <= (torch.arange(f * h * w) % f)[:, None], "with the bug"),
+        (lambda *grid: checks.frame_mask(*grid).T, "Turned round"),
+        (lambda f, h, w: torch.ones(f * h * w, f * h * w).tril(), "Token by token"),
+        (lambda f, h, w: torch.kron(torch.eye(f), torch.ones(h * w, h * w)), "the frame alone"),
+        (lambda f, h, w: torch.kron(torch.ones(f, f).tril(-1), torch.ones(h * w, h * w)), "its own frame too"),
+        (lambda f, h, w: torch.ones(f * h * w, f * h * w), "only"),
+        (lambda f, h, w: torch.ones(f, f).tril(), "got shape"),
+    ],
+)
+def test_a_causal_mask_names_the_mistake(mask, told):
+    assert says(checks.mended_mask(mask), told)

@@ -250,3 +250,40 @@ def test_the_maker_in_any_form(maker, seen):
 )
 def test_noise_names_the_mistake(count, maker, part, seen):
     assert says(checks.noise(count, maker, seen), part)
+
+
+# --- 05.7 frames in pairs ---------------------------------------------------------------------------------------------
+
+
+def by_stacking(y):
+    first, second = y.chunk(2, 1)
+    return torch.stack((first, second), 3).flatten(2, 3)[:, :, 1:]
+
+
+def by_places(y):
+    first, second = y.chunk(2, 1)
+    video = torch.empty(len(y), first.shape[1], 2 * y.shape[2], *y.shape[3:])
+    video[:, :, ::2], video[:, :, 1::2] = first, second
+    return video[:, :, 1:]
+
+
+@pytest.mark.parametrize(
+    "double", [by_stacking, by_places, lambda y: by_places(y).tolist(), lambda y: by_stacking(y).numpy()]
+)
+def test_doubling_time_in_any_right_form(double):
+    assert checks.mended_double(double)
+
+
+@pytest.mark.parametrize(
+    ("double", "told"),
+    [
+        (lambda y: torch.cat(y.chunk(2, 1), 2)[:, :, 1:], "still the line with the bug"),
+        (lambda y: torch.stack((y[:, ::2], y[:, 1::2]), 3).flatten(2, 3)[:, :, 1:], "packed as (two c)"),
+        (lambda y: torch.stack(y.chunk(2, 1), 3).flatten(2, 3), "One frame too many"),
+        (lambda y: torch.stack(y.chunk(2, 1), 3).flatten(2, 3)[:, :, :-1], "dropped the last"),
+        (lambda y: by_places(torch.cat(y.chunk(2, 1)[::-1], 1)), "turned round"),
+        (lambda y: by_places(y).flip(2), "only"),
+    ],
+)
+def test_doubling_time_names_the_mistake(double, told):
+    assert says(checks.mended_double(double), told)

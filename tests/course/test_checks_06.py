@@ -271,3 +271,52 @@ def test_fine_detail_afterwards_alone_does_not_tell_noise(least):
         return torch.fft.fft2(image)[:, image.shape[1] // 2].abs().square().mean() / image[0].numel()
 
     assert not checks.is_noised(lambda before, after: bool(finest(after) > least))
+
+
+# --- 06.7 noise that is shared ----------------------------------------------------------------------------------------
+
+
+def noise_of(shape_of):
+    """A noising function whose noise is drawn in the shape ``shape_of`` gives, and spread over the rest."""
+
+    def noised(x_0, s, alpha_bar, generator):
+        eps = torch.randn(shape_of(x_0), generator=generator).expand_as(x_0)
+        kept = alpha_bar[s - 1].view(-1, 1, 1, 1, 1)
+        return kept**0.5 * x_0 + (1 - kept) ** 0.5 * eps
+
+    return noised
+
+
+def by_clips(x_0, s, alpha_bar, generator):
+    """One clip after the other."""
+    one = noise_of(lambda x: x.shape)
+    return torch.cat([one(x[None], k[None], alpha_bar, generator) for x, k in zip(x_0, s, strict=True)])
+
+
+@pytest.mark.parametrize(
+    "noising",
+    [
+        noise_of(lambda x: x.shape),
+        by_clips,
+        lambda *case: by_clips(*case).tolist(),
+        lambda x, s, a, g: noise_of(lambda y: y.shape)(x, s, a, None),
+    ],
+)
+def test_noising_in_any_right_form(noising):
+    assert checks.mended_noising(noising)
+
+
+@pytest.mark.parametrize(
+    ("noising", "told"),
+    [
+        (noise_of(lambda x: (*x.shape[:2], 1, *x.shape[3:])), "the frames share one noise"),
+        (noise_of(lambda x: (1, *x.shape[1:])), "the clips share one noise"),
+        (noise_of(lambda x: (len(x), 1, *x.shape[2:])), "the colours share one noise"),
+        (lambda x, s, a, g: noise_of(lambda y: y.shape)(x, s, a, torch.Generator().manual_seed(1)), "the same noise"),
+        (lambda x, s, a, g: x, "standard deviation of"),
+        (lambda x, s, a, g: x[:, :, 1:], "got shape"),
+        (lambda x, s, a, g: "noise", "got str"),
+    ],
+)
+def test_noising_names_the_mistake(noising, told):
+    assert says(checks.mended_noising(noising), told)

@@ -301,3 +301,46 @@ def test_touched_in_any_right_form(function):
 )
 def test_touched_names_the_mistake(function, part):
     assert says(checks.touched(function), part)
+
+
+# --- 08.7 a start that never ends -------------------------------------------------------------------------------------
+
+
+def zero(*layers):
+    def start(block):
+        for name in layers:
+            layer = block.get_submodule(name)
+            torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
+        return block
+
+    return start
+
+
+def by_parameters(block):
+    with torch.no_grad():
+        for parameter in block.modulation.parameters():
+            parameter.mul_(0)
+
+
+def by_state(block):
+    block.load_state_dict({k: 0 * v if "modulation" in k else v for k, v in block.state_dict().items()})
+
+
+@pytest.mark.parametrize("start", [zero("modulation"), by_parameters, by_state, zero("attention.out", "mlp.2")])
+def test_a_start_in_any_right_form(start):
+    assert checks.mended_start(lambda block: start(block) or block)
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        (zero("modulation", "attention.out", "mlp.2"), "with the bug"),
+        (zero("modulation", "attention.out"), "attention is asleep"),
+        (zero("modulation", "mlp.2"), "MLP is asleep"),
+        (lambda block: block, "Nothing was set"),
+        (zero("attention.out"), "not the identity"),
+        (lambda block: [p.data.zero_() for p in block.parameters()], "both are zero"),
+    ],
+)
+def test_a_start_names_the_mistake(start, told):
+    assert says(checks.mended_start(start), told)

@@ -332,3 +332,49 @@ def share(function: object) -> Result:
         ],
         tolerance=1e-6,
     )
+
+
+# --- 04.7: a mask that looks ahead ------------------------------------------------------------------------------------
+
+
+def frame_mask(nf: int, nh: int, nw: int) -> Tensor:
+    """True where the key's frame is the query's or an earlier one."""
+    frame = torch.arange(nf * nh * nw) // (nh * nw)
+    return frame[None] <= frame[:, None]
+
+
+@exercise("04.7")
+def mended_mask(function: object) -> Result:
+    """A function ``(nf, nh, nw)``: the mask by which each token sees its own frame and the earlier ones."""
+
+    def of_frames(compare: Callable, frame_of: Callable) -> Callable:
+        def mask(nf: int, nh: int, nw: int) -> Tensor:
+            frame = frame_of(torch.arange(nf * nh * nw), nf, nh, nw)
+            return compare(frame[None], frame[:, None])
+
+        return mask
+
+    def slowest(i: Tensor, nf: int, nh: int, nw: int) -> Tensor:
+        return i // (nh * nw)
+
+    return check_function(
+        function,
+        frame_mask,
+        [(3, 2, 4), (2, 5, 3), (4, 1, 2)],
+        why="Rows of tokens count time slowest: the frame of token i is i // (nh * nw), and a later one is hidden.",
+        recipe="frame = torch.arange(n) // (nh * nw); allowed where the key's frame is at most the query's.",
+        wrongs=[
+            Wrong(
+                of_frames(torch.le, lambda i, nf, nh, nw: i % nf),
+                "This is still the mask with the bug. Print the frame number that it gives to each token of the row.",
+            ),
+            Wrong(of_frames(torch.ge, slowest), "Turned round: each token sees its own frame and LATER ones.", 8),
+            Wrong(of_frames(torch.lt, slowest), "A token must see its own frame too: at most, not below."),
+            Wrong(of_frames(torch.eq, slowest), "That is the frame alone, without the earlier ones.", 6),
+            Wrong(
+                lambda nf, nh, nw: torch.ones(nf * nh * nw, nf * nh * nw).tril().bool(),
+                "Token by token: within a frame all see each other, only later FRAMES are hidden.",
+            ),
+            Wrong(of_frames(torch.le, lambda i, nf, nh, nw: i // nf), "A frame holds nh * nw tokens, not nf."),
+        ],
+    )

@@ -1,8 +1,9 @@
 """The checks of lesson 05, the video VAE. Functions of learners are run on hidden tensors of other sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
+from einops import rearrange
 from torch.nn import functional as F
 
 from sora_edu.course.grading import (
@@ -221,6 +222,53 @@ def causal_pad(function: object) -> Result:
             Wrong(
                 lambda x, size: F.pad(x, (size - 1, 0, 0, 0, 0, 0), mode="replicate"),
                 "You padded the width; time is axis 2 of b c f h w, and F.pad counts from the last axis.",
+            ),
+        ],
+    )
+
+
+# --- 05.7 ------------------------------------------------------------------------------------------------------------
+
+
+@exercise("05.7")
+def mended_double(function: object) -> Result:
+    """A function of ``b (two c) f h w`` that gives ``b c 2f-1 h w``: pairs side by side, the first frame dropped."""
+    cases = [(y,) for y in normals(57, (2, 6, 3, 2, 4), (1, 2, 5, 3, 2), (3, 4, 1, 2, 2))]
+
+    def ordered(code: str, cut: slice = slice(1, None)) -> Callable:
+        return lambda y: rearrange(y, code, two=2)[:, :, cut]
+
+    right_order = "b (two c) f h w -> b c (f two) h w"
+    return check_function(
+        function,
+        ordered(right_order),
+        cases,
+        why="The two frames of a pair stand side by side in time, and the first pair gives one frame only.",
+        recipe="rearrange(y, 'b (two c) f h w -> b c (f two) h w', two=2), and then [:, :, 1:].",
+        wrongs=[
+            Wrong(
+                ordered("b (two c) f h w -> b c (two f) h w"),
+                "This is still the line with the bug. Which of two names in brackets changes fastest?",
+                2,
+            ),
+            Wrong(
+                ordered("b (c two) f h w -> b c (f two) h w"),
+                "The channels are packed as (two c): frame one first.",
+            ),
+            Wrong(ordered(right_order, slice(None)), "One frame too many: drop the first; 1 + k become 1 + 2k."),
+            Wrong(ordered(right_order, slice(None, -1)), "You dropped the last frame; the first one has no partner."),
+            Wrong(
+                lambda y: y.reshape(len(y), y.shape[1] // 2, -1, *y.shape[3:])[:, :, 1:],
+                "reshape moves no number: it cuts the channels where the time should be cut.",
+                2,
+            ),
+            Wrong(
+                lambda y: ordered(right_order)(torch.cat(y.chunk(2, 1)[::-1], 1)),
+                "Each pair is turned round: the second frame stands before the first.",
+            ),
+            Wrong(
+                lambda y: y[:, : y.shape[1] // 2].repeat_interleave(2, 2)[:, :, 1:],
+                "Each frame is shown twice, and the second half of the channels is never used.",
             ),
         ],
     )

@@ -8,6 +8,7 @@ from sora_edu.course.grading import (
     Result,
     Wrong,
     all_right,
+    as_array,
     as_number,
     call_answer,
     check_function,
@@ -324,3 +325,51 @@ def is_noised(function: object) -> Result:
     return wrong(
         f"{hits} of {len(truth)} hidden pairs are right. Compare power at high frequencies alone, after with before."
     )
+
+
+# --- 06.7: noise that is shared ---------------------------------------------------------------------------------------
+
+
+def correlation(eps: Tensor, axis: int) -> float:
+    """How alike noises are along an axis: near 1 where it shares them, near 0 where each number has its own."""
+    return (eps.mean(axis).var() / eps.var() * eps.shape[axis] - 1).item() / (eps.shape[axis] - 1)
+
+
+@exercise("06.7")
+def mended_noising(function: object) -> Result:
+    """A function ``(x_0, s, alpha_bar, generator)`` that noises clips, each of their numbers on its own."""
+    if (refusal := not_a_function(function, "a function")) is not None:
+        return refusal
+    alpha_bar = (1 - 0.4 * torch.rand(9, generator=torch.Generator().manual_seed(67))).cumprod(0)
+    x_0 = torch.randn(6, 3, 5, 12, 10, generator=torch.Generator().manual_seed(68))
+    s = torch.tensor([9, 2, 5, 7, 3, 8])
+    draws = []
+    for seed in (1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        x_s = call_answer(function, (x_0, s, alpha_bar, generator), f"on clips of shape {tuple(x_0.shape)} it")
+        if isinstance(x_s, Result):
+            return x_s
+        values = as_array(x_s)
+        if values is None or values.shape != tuple(x_0.shape):
+            got = type(x_s).__name__ if values is None else f"shape {values.shape}"
+            return wrong(f"got {got}, expected clips of shape {tuple(x_0.shape)}")
+        kept = alpha_bar[s - 1].view(-1, 1, 1, 1, 1)
+        draws.append((torch.from_numpy(values).float() - kept.sqrt() * x_0) / (1 - kept).sqrt())
+    recipe = "eps = torch.randn(x_0.shape, generator=generator), then q_sample."
+    eps = draws[0]
+    for axis, name in ((2, "frames"), (0, "clips"), (1, "colours"), (3, "rows"), (4, "columns")):
+        alike = correlation(eps, axis)
+        if alike > 0.5:
+            still = " This is still the bug." if name == "frames" else ""
+            return wrong(f"the {name} share one noise: {alike:.0%} of it is common to them.{still}", recipe=recipe)
+    if not 0.95 < eps.std().item() < 1.05:
+        told = f"what was added to x_0 has a standard deviation of {eps.std():.2f}, where q_sample's eps should have 1"
+        return wrong(told, recipe=recipe)
+    if torch.equal(*draws):
+        return wrong("two calls gave the same noise: draw it from the generator, at each call.", recipe=recipe)
+    if abs(eps.mean().item()) > 0.05:
+        return wrong(f"the noise has a mean of {eps.mean():.2f}, expected 0", recipe=recipe)
+    spread = eps.flatten(1).std(1)
+    if not ((spread > 0.9) & (spread < 1.1)).all():
+        return wrong("each clip has its own step: their noises should all have a spread of 1.", recipe=recipe)
+    return right("Each number has a noise of its own: no difference of two frames gives the clip away.")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sora_edu.course.grading import (
@@ -16,6 +16,7 @@ from sora_edu.course.grading import (
     check_number,
     exercise,
     hint as hint,
+    not_a_function,
     once_answered,
     right,
     unanswered,
@@ -168,6 +169,84 @@ def awake_verdict(names: set[str], truth: set[str]) -> Result:
     missing, extra = sorted(truth - names), sorted(names - truth)
     said = f"{missing} is missing" if missing else f"{extra} waits: its gradient is multiplied by a gate that is 0"
     return wrong(f"awake: {said}.")
+
+
+# --- 08.7: a start that never ends ------------------------------------------------------------------------------------
+
+
+def first_steps(start: Callable, seed: int, width: int, heads: int) -> object:
+    """Of a random block after ``start``: is it the identity, and do gates, attention and MLP learn in three steps?
+
+    What start returned where that is no answer.
+    """
+    torch.manual_seed(seed)
+    block = DiTBlock(width, heads)
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    answer = start(block)
+    if answer is ...:
+        return answer
+    x, c = torch.randn(3, 7, width), torch.randn(3, width)
+    found = [float(torch.allclose(block(x, c), x, atol=1e-6))]
+    parts = {
+        "gates": [block.modulation.weight],
+        "attention": list(block.attention.parameters()),
+        "MLP": list(block.mlp.parameters()),
+    }
+    before = {name: [p.detach().clone() for p in own] for name, own in parts.items()}
+    optimiser = torch.optim.SGD(block.parameters(), lr=0.05)
+    for _ in range(3):
+        optimiser.zero_grad()
+        (block(x, c) - x.flip(1)).square().mean().backward()
+        optimiser.step()
+    for name, own in parts.items():
+        found.append(float(any(not torch.equal(p, was) for p, was in zip(own, before[name], strict=True))))
+    return torch.tensor(found)
+
+
+@exercise("08.7")
+def mended_start(function: object) -> Result:
+    """A function that sets a random DiTBlock so that it is the identity, and can learn."""
+    if (refusal := not_a_function(function, "a function of a block")) is not None:
+        return refusal
+
+    def twin(start: Callable) -> Callable:
+        return lambda *case: first_steps(start, *case)
+
+    def zero(*names: str, bias: bool = True) -> Callable:
+        def start(block: DiTBlock) -> None:
+            for name, parameter in block.named_parameters():
+                if name.startswith(names) and (bias or not name.endswith("bias")):
+                    nn.init.zeros_(parameter)
+
+        return start
+
+    return check_function(
+        lambda *case: first_steps(function, *case),
+        twin(zero("modulation")),
+        [(1, 24, 3), (2, 16, 2)],
+        why="The block hands its input through, and one factor of each product is not zero: it wakes in a step.",
+        recipe="start_at_zero(block.modulation), weight and bias, and leave everything else as it is.",
+        wrongs=[
+            Wrong(
+                twin(zero("modulation", "attention.out", "mlp.2")),
+                "This is still the start with the bug: gate * branch, and both are zero. Which gradient is not?",
+                19,
+            ),
+            Wrong(twin(lambda block: None), "Nothing was set: a new block of random gates is not the identity."),
+            Wrong(
+                twin(zero("modulation", bias=False)),
+                "The modulation's bias is random still, and so are the gates: set weight AND bias to zero.",
+            ),
+            Wrong(twin(zero("attention", "mlp.0")), "The MLP's last bias, times a random gate, is still added to x."),
+            Wrong(
+                twin(zero("modulation", "attention.out")),
+                "The attention is asleep: gate and output are zero.",
+                19,
+            ),
+            Wrong(twin(zero("modulation", "mlp.2")), "The MLP is asleep: its gate and its output are both zero.", 19),
+        ],
+    )
 
 
 # --- 08.3 and 08.4: parameters and multiply-adds ---------------------------------------------------------------------

@@ -53,6 +53,7 @@ def parameters_by_part(config: Config) -> dict[str, int]:
             2 * linear_size(d, d) + linear_size(config.text_width, 2 * d) + 2 * d + 2 * d // config.heads
         )
         parts["rest"] += linear_size(config.text_width, d) + linear_size(d, patch_numbers(config))
+        parts["rest"] += d * bool(config.side)  # the canvas' scale
     return parts
 
 

@@ -418,6 +418,40 @@ def bench(
 
 
 @app.command
+def checks(*, prove: bool = False, lesson: str | None = None, json: Path | None = None) -> None:
+    """List the exercises of the lessons with their checks, or prove that the checks tell right from wrong.
+
+    Each check gets its solution in all forms, misconceptions and mutants of it, and hostile answers. Exit status 1
+    where fewer than 100 % of the right ones are accepted, 99 % of the wrong ones caught, 80 % of the misconceptions
+    named, or 100 % of the hostile ones handled.
+
+    Example: sora-edu checks --prove --lesson 04
+
+    Args:
+        prove: Try the checks, in about two minutes for all lessons, and print a table and every failure.
+        lesson: Only this one, such as 04.
+        json: File for what was found, mutants that come to the same as the solution by name.
+    """
+    if json is not None and not prove:
+        raise InputError("--json holds what --prove finds; give both")
+    check_json(json)
+    from sora_edu.course.exercises import find_exercises, listing
+
+    if not prove:
+        return print(listing(find_exercises(lesson)))
+    from sora_edu.checkpoint import write_atomically
+    from sora_edu.course.proving import as_json, holds, prove_all, report
+
+    proofs = prove_all(lesson)
+    if json is not None:
+        write_atomically(json, (dumps(as_json(proofs), indent=2) + "\n").encode())
+        print_path(json)
+    print(report(proofs))
+    if not holds(proofs):
+        sys.exit(1)
+
+
+@app.command
 def doctor() -> None:
     """Report what this machine offers, what is wrong with it, and how to mend it. Exit status 1 if anything is wrong.
 

@@ -296,3 +296,32 @@ def test_every_exercise_has_a_hint_and_its_check_knows_its_number():
                 numbers.append(found[1])
         assert checks.hint is hint
     assert sorted(HINTS) == sorted(numbers)
+
+
+def holding_itself() -> list:
+    value = [1.0]
+    value.append({"again": value})
+    return value
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (holding_itself(), "got a list that holds itself"),
+        ([1.0, torch.zeros(2, device="meta")], 'got a tensor on the device "meta", which holds no numbers'),
+        (torch.eye(3).to_sparse(), "got a sparse tensor, not one of all its numbers: x.to_dense()"),
+    ],
+)
+def test_an_answer_that_no_check_can_look_at_is_told_why(answer, said):
+    @grading.exercise("02.1")
+    def check(*answers):
+        raise AssertionError("the check looked at it")
+
+    assert check(answer).message == said
+    told = grading.call_answer(lambda: answer, (), "it").message
+    assert told == said.replace("got", "it returned", 1)
+
+
+def test_the_same_list_twice_in_an_answer_holds_no_list_within_itself():
+    row = [1, 2]
+    assert grading.unreadable([row, row]) is None

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from learners_code import BUILT, Built
+
+from sora_edu.course.exercises import EXERCISE, filled, solutions
+from sora_edu.course.forms import BUILT, Built
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
@@ -25,10 +27,6 @@ TRACES = {  # what must not be in a kept output
     "a running time": r"\b(?:CPU times|Wall time|it/s|s/it)\b",
     "a warning": r"Warning: ",
 }
-SOLUTION = re.compile(
-    r"<details><summary>Solution (\d\d\.\d+)</summary>\n\n```python\n(.*?)```\n.*?</details>", re.DOTALL
-)
-EXERCISE = re.compile(r"# Exercise (\d\d\.\d+)\n")
 
 
 def load(name: str):
@@ -61,19 +59,6 @@ def texts(cell: dict) -> str:
 def traces(text: str) -> list[str]:
     """Which forbidden traces of a machine or a moment a text holds."""
     return [what for what, pattern in TRACES.items() if re.search(pattern, text)]
-
-
-def solutions(book: dict) -> dict[str, str]:
-    """The folded solutions by the number of their exercise."""
-    prose = "\n".join(cell["source"] for cell in book["cells"] if cell["cell_type"] == "markdown")
-    return dict(SOLUTION.findall(prose))
-
-
-def filled(source: str, answers: dict[str, str]) -> str:
-    """An exercise's cell with the solution in place of what the learner fills in, up to its line of checks."""
-    number = EXERCISE.match(source)[1]
-    checks = source[re.search(r"^checks\.", source, re.MULTILINE).start() :]
-    return f"# Exercise {number}\n{answers[number]}\n\n{checks}"
 
 
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

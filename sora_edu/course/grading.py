@@ -132,6 +132,20 @@ def unanswered(answer: object) -> bool:
     return answer is None or answer is Ellipsis or (isinstance(answer, str) and not answer.strip())
 
 
+def unreadable(answer: object, within: tuple[int, ...] = ()) -> str | None:
+    """Why no check can look at an answer, in words; None where it can. ``within``: what it is a part of."""
+    if torch.is_tensor(answer):
+        if answer.is_meta:
+            return 'a tensor on the device "meta", which holds no numbers'
+        return None if answer.layout == torch.strided else "a sparse tensor, not one of all its numbers: x.to_dense()"
+    if not isinstance(answer, list | tuple | Mapping):
+        return None
+    if id(answer) in within:
+        return f"a {type(answer).__name__} that holds itself"
+    parts = answer.values() if isinstance(answer, Mapping) else answer
+    return next(filter(None, (unreadable(part, (*within, id(answer))) for part in parts)), None)
+
+
 def once_answered(check: Callable[..., Result]) -> Callable[..., Result]:
     """A check that says "not answered yet" while any of its answers is missing, and looks at none of them before."""
 
@@ -259,7 +273,8 @@ def exercise(number: str) -> Callable[[Callable[..., Result]], Callable[..., Res
     def of_exercise(check: Callable[..., Result]) -> Callable[..., Result]:
         @wraps(check)
         def checked(*answers: object) -> Result:
-            result = check(*answers)
+            why = unreadable(answers)
+            result = wrong(f"got {why}") if why else check(*answers)
             for function in filter(callable, answers):
                 with contextlib.suppress(TypeError):  # a callable that no set can hold is not run later
                     (FOUND_RIGHT.add if result else FOUND_RIGHT.discard)(function)
@@ -365,6 +380,8 @@ def call_answer(function: Callable, arguments: Sequence, told: str) -> object:
     except (Exception, SystemExit) as error:  # whatever a learner's function raises is part of its answer
         where = line_of(error, function)
         return wrong(f"{told} raised {type(error).__name__}{where}: {str(error)[:150]}.")
+    if (why := unreadable(value)) is not None:
+        return wrong(f"{told} returned {why}")
     if value is None and not is_stub(function):
         return wrong(f"{told} returned nothing. Is there a `return`?")
     return Result("not answered yet") if unanswered(value) else value

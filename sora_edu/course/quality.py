@@ -169,7 +169,13 @@ def into_readme(checkpoint: str, results: dict, path: Path = README) -> None:
 
 
 def main(
-    *, checkpoint: str = "tiny", n: int = 1024, seed: int = 0, out: Path | None = None, only_readme: bool = False
+    *,
+    checkpoint: str = "tiny",
+    n: int = 1024,
+    seed: int = 0,
+    out: Path | None = None,
+    only_readme: bool = False,
+    device: str = "cpu",
 ) -> None:
     """Measure a checkpoint, keep the figures, and show them in README where it has marks for them.
 
@@ -179,6 +185,7 @@ def main(
         seed: Of prompts and noise; the errors' table takes the next, so that it looks at other clips.
         out: File of the figures; results.json beside the weights unless given.
         only_readme: Measure nothing, write README's tables again.
+        device: cpu or cuda.
     """
     weights = find_checkpoint(checkpoint)
     path = out or weights.with_name("results.json")
@@ -187,8 +194,9 @@ def main(
     if results.get("sha256") != sha256 or results.get("seed", seed) != seed:
         results = {"sha256": sha256}
     if not only_readme:
-        pipe = Pipeline.load(checkpoint)
-        machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        pipe = Pipeline.load(checkpoint, device=device)
+        name = torch.cuda.get_device_name() if pipe.device.type == "cuda" else platform.machine()
+        machine = f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
         results["seed"] = seed
         results["measured_on"] = machine + (", bf16" if fast_bf16(pipe.device) else "")
         results["command"] = f"python -m sora_edu.course.quality --checkpoint {checkpoint} --n {n} --seed {seed}"

@@ -27,6 +27,8 @@ from sora_edu.model.positions import apply_rope, rope_nd, sincos_nd
         lambda: checks.growth(lambda tokens, cost: ..., [..., ..., ...]),
         lambda: checks.growth(fit_by_logs, [..., 2, 4]),
         lambda: checks.share(lambda n, d: ...),
+        lambda: checks.mended_mask(...),
+        lambda: checks.mended_mask(lambda nf, nh, nw: ...),
     ],
 )
 def test_an_unfilled_exercise_is_not_answered_yet(result):
@@ -334,6 +336,12 @@ def by_loops(nf, nh, nw):
     return [[key // p <= query // p for key in range(nf * p)] for query in range(nf * p)]
 
 
+def by_number(nf, nh, nw, number):
+    """The mask that hides what has a larger number."""
+    numbers = number(torch.arange(nf * nh * nw))
+    return numbers[None] <= numbers[:, None]
+
+
 @pytest.mark.parametrize(
     "mask", [checks.frame_mask, by_blocks, by_loops, lambda *grid: checks.frame_mask(*grid).numpy().astype(int)]
 )
@@ -349,6 +357,13 @@ def test_a_causal_mask_in_any_right_form(mask):
         (lambda f, h, w: torch.ones(f * h * w, f * h * w).tril(), "Token by token"),
         (lambda f, h, w: torch.kron(torch.eye(f), torch.ones(h * w, h * w)), "the frame alone"),
         (lambda f, h, w: torch.kron(torch.ones(f, f).tril(-1), torch.ones(h * w, h * w)), "its own frame too"),
+        (lambda f, h, w: by_number(f, h, w, lambda i: i // f), "not nf"),
+        (lambda f, h, w: by_number(f, h, w, lambda i: i // w), "rows of a frame"),
+        (lambda f, h, w: by_number(f, h, w, lambda i: i % (h * w)), "places within a frame"),
+        (lambda *grid: ~checks.frame_mask(*grid), "True where it is forbidden"),
+        (lambda f, h, w: torch.kron(torch.ones(f, f).tril(), torch.eye(h * w)), "own column of time"),
+        (lambda f, h, w: by_number(f, h, w, lambda i: i // 16), "only"),
+        (lambda f, h, w: torch.zeros(f * h * w, f * h * w), "only"),
         (lambda f, h, w: torch.ones(f * h * w, f * h * w), "only"),
         (lambda f, h, w: torch.ones(f, f).tril(), "got shape"),
     ],

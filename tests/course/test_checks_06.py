@@ -23,6 +23,8 @@ LINEAR = alpha_bars(linear_betas())
         lambda: checks.equal_steps(..., 497),
         lambda: checks.last_step(..., ...),
         lambda: checks.unscaled(..., ...),
+        lambda: checks.mended_noising(...),
+        lambda: checks.mended_noising(lambda x_0, s, alpha_bar, generator: ...),
     ],
 )
 def test_an_unfilled_exercise_is_not_answered_yet(result):
@@ -276,44 +278,90 @@ def test_fine_detail_afterwards_alone_does_not_tell_noise(least):
 # --- 06.7 noise that is shared ----------------------------------------------------------------------------------------
 
 
-def noise_of(shape_of):
-    """A noising function whose noise is drawn in the shape ``shape_of`` gives, and spread over the rest."""
+def noised(draw, signal=torch.sqrt, spread=lambda kept: (1 - kept).sqrt(), level=lambda alpha_bar, s: alpha_bar[s - 1]):
+    """A noising function with this noise, these two factors, and this way to look a step up."""
 
-    def noised(x_0, s, alpha_bar, generator):
-        eps = torch.randn(shape_of(x_0), generator=generator).expand_as(x_0)
-        kept = alpha_bar[s - 1].view(-1, 1, 1, 1, 1)
-        return kept**0.5 * x_0 + (1 - kept) ** 0.5 * eps
+    def noising(x_0, s, alpha_bar, generator):
+        kept = level(alpha_bar, s).view(-1, 1, 1, 1, 1)
+        return signal(kept) * x_0 + spread(kept) * draw(x_0.shape, generator)
 
-    return noised
+    return noising
+
+
+def normal(shape, generator):
+    return torch.randn(*shape, generator=generator)
+
+
+def shared(*axes):
+    """Noise that is the same all along these axes."""
+    return lambda shape, g: normal([1 if i in axes else size for i, size in enumerate(shape)], g).expand(shape)
 
 
 def by_clips(x_0, s, alpha_bar, generator):
     """One clip after the other."""
-    one = noise_of(lambda x: x.shape)
+    one = noised(normal)
     return torch.cat([one(x[None], k[None], alpha_bar, generator) for x, k in zip(x_0, s, strict=True)])
 
 
 @pytest.mark.parametrize(
     "noising",
     [
-        noise_of(lambda x: x.shape),
+        noised(normal),
         by_clips,
         lambda *case: by_clips(*case).tolist(),
-        lambda x, s, a, g: noise_of(lambda y: y.shape)(x, s, a, None),
+        lambda *case: by_clips(*case).double().numpy(),
+        noised(lambda shape, generator: torch.randn(shape, generator=torch.Generator().manual_seed(generator.seed()))),
+        noised(lambda shape, g: torch.stack([normal((*shape[:2], *shape[3:]), g) for _ in range(shape[2])], 2)),
+        lambda x_0, s, alpha_bar, g: package_q_sample(x_0, s, normal(x_0.shape, g), alpha_bar),
     ],
 )
 def test_noising_in_any_right_form(noising):
     assert checks.mended_noising(noising)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_right_noise_is_refused_by_chance(seed):
+    generator = torch.Generator().manual_seed(seed)
+    assert checks.mended_noising(lambda x_0, s, alpha_bar, _: by_clips(x_0, s, alpha_bar, generator))
+
+
 @pytest.mark.parametrize(
     ("noising", "told"),
     [
-        (noise_of(lambda x: (*x.shape[:2], 1, *x.shape[3:])), "the frames share one noise"),
-        (noise_of(lambda x: (1, *x.shape[1:])), "the clips share one noise"),
-        (noise_of(lambda x: (len(x), 1, *x.shape[2:])), "the colours share one noise"),
-        (lambda x, s, a, g: noise_of(lambda y: y.shape)(x, s, a, torch.Generator().manual_seed(1)), "the same noise"),
-        (lambda x, s, a, g: x, "standard deviation of"),
+        (noised(shared(2)), "correlates at 1.00, expected 0. This is still the bug"),
+        (noised(shared(0)), "the clips share noise"),
+        (noised(shared(1)), "the colours share noise"),
+        (noised(shared(3)), "the rows share noise"),
+        (noised(shared(4)), "the columns share noise"),
+        (noised(lambda shape, g: 0.6 * shared(2)(shape, g) + 0.8 * normal(shape, g)), "the frames share noise"),
+        (noised(lambda shape, g: normal(shape, g)[:, :, [0, 0, 1, 1, 2]]), "the frames share noise"),
+        (noised(lambda shape, g: normal(shape, g)[[0, 0, 1, 1, 2, 2]]), "the clips share noise"),
+        (
+            noised(lambda shape, g: (e := normal(shape, g)) - e.roll(3, 0)),
+            "the clips share noise: on average it correlates at -",
+        ),
+        (noised(lambda shape, g: ((e := normal(shape, g)) + e.roll(1, 3)) / 2**0.5), "the rows share noise"),
+        (
+            noised(
+                lambda shape, g: torch.stack([e := normal((6, 3, 12, 10), g), *[e.roll(i, 3) for i in range(1, 5)]], 2)
+            ),
+            "the frames and columns share noise",
+        ),
+        (noised(normal, signal=lambda kept: kept), "came through"),
+        (noised(normal, signal=lambda kept: 1), "came through times 0.99, where at its own step q_sample has 0.22"),
+        (noised(normal, level=lambda alpha_bar, s: alpha_bar[s[0] - 1]), "clip 1 came through"),
+        (noised(normal, level=lambda alpha_bar, s: alpha_bar[s - 2]), "came through"),
+        (noised(normal, level=lambda alpha_bar, s: alpha_bar[s]), "raised IndexError"),
+        (lambda x, s, a, g: x, "came through times 1.00"),
+        (lambda x, s, a, g: normal(x.shape, g), "came through"),
+        (noised(normal, spread=lambda kept: 1 - kept), "which is a variance"),
+        (noised(normal, spread=lambda kept: 1), "should have a standard deviation of 1"),
+        (noised(lambda shape, g: torch.zeros(shape)), "should have a standard deviation of 1"),
+        (noised(lambda shape, g: normal(shape, g) + 0.5), "a mean of"),
+        (noised(lambda shape, g: (torch.rand(shape, generator=g) - 0.5) * 12**0.5), "it is not normal"),
+        (noised(lambda shape, g: normal(shape, g).sign()), "it is not normal"),
+        (noised(lambda shape, g: normal(shape, g) * torch.nan), "came through times nan"),
+        (noised(lambda shape, g: normal(shape, torch.Generator().manual_seed(1))), "the same noise"),
         (lambda x, s, a, g: x[:, :, 1:], "got shape"),
         (lambda x, s, a, g: "noise", "got str"),
     ],

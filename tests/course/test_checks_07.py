@@ -1,5 +1,6 @@
 """The checks of lesson 07 accept every right form, and tell the planted mistakes apart."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ from verdicts import says
 
 from sora_edu.course.lesson_07 import checks
 from sora_edu.diffusion import flow, sampling
+from sora_edu.diffusion.noising import alpha_bars, linear_betas
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,8 @@ from sora_edu.diffusion import flow, sampling
         lambda: checks.loss_and_samples(lambda x_0_error, t: ..., "cannot tell"),
         lambda: checks.loss_and_samples(lambda e, t: (e, e), ...),
         lambda: checks.loss_and_samples(..., "A"),
+        lambda: checks.ddim_step(lambda x_s, eps, alpha_bar_s, alpha_bar_prev: ...),
+        lambda: checks.mended_step(lambda velocity_fn, x_t, t, t_next: ...),
     ],
 )
 def test_an_unfilled_exercise_is_not_answered_yet(result):
@@ -346,13 +350,20 @@ def by_direction(x_s, eps, a, p):
     return torch.stack([p**0.5 * x_0, (1 - p) ** 0.5 * eps]).sum(0)
 
 
+def with_math(x_s, eps, a, p):
+    """Plain numbers, as in the package."""
+    x_0 = (x_s - math.sqrt(1 - a) * eps) / math.sqrt(a)
+    return math.sqrt(p) * x_0 + math.sqrt(1 - p) * eps
+
+
 def by_factors_of_x(x_s, eps, a, p):
     """All of it as two factors, of x_s and of eps."""
     return (p / a) ** 0.5 * x_s + ((1 - p) ** 0.5 - (p * (1 - a) / a) ** 0.5) * eps
 
 
 @pytest.mark.parametrize(
-    "step", [checks.reference_ddim, by_direction, by_factors_of_x, lambda *case: by_direction(*case).tolist()]
+    "step",
+    [checks.reference_ddim, by_direction, by_factors_of_x, with_math, lambda *case: by_direction(*case).tolist()],
 )
 def test_a_ddim_step_in_any_right_form(step):
     assert checks.ddim_step(step)
@@ -367,11 +378,26 @@ def test_a_ddim_step_in_any_right_form(step):
         (lambda x, e, a, p: p**0.5 * (x - (1 - a) ** 0.5 * e) / a**0.5, "noise of the step before is missing"),
         (lambda x, e, a, p: p**0.5 * (x - (1 - a) ** 0.5 * e) + (1 - p) ** 0.5 * e, "divided by sqrt(alpha_bar_s)"),
         (lambda x, e, a, p: p * (x - (1 - a) ** 0.5 * e) / a**0.5 + (1 - p) * e, "factors are their roots"),
+        (lambda x, e, a, p: p**0.5 * (x - (1 - a) * e) / a + (1 - p) ** 0.5 * e, "takes roots as well"),
+        (lambda x, e, a, p: p**0.5 * (x + (1 - a) ** 0.5 * e) / a**0.5 + (1 - p) ** 0.5 * e, "do not add it"),
+        (lambda x, e, a, p: (x - (1 - a / p) / (1 - a) ** 0.5 * e) / (a / p) ** 0.5, "mean of DDPM's step"),
+        (lambda x, e, a, p: e, "only"),
+        (lambda x, e, a, p: checks.reference_ddim(x, 0.99 * e, a, p), "only"),
         (lambda x, e, a, p: x, "only"),
     ],
 )
 def test_a_ddim_step_names_the_mistake(step, told):
     assert says(checks.ddim_step(step), told)
+
+
+def test_the_reference_is_the_packages_ddim():
+    draw = {"generator": torch.Generator().manual_seed(1), "dtype": torch.float64}
+    x_s, eps = torch.randn(4, 3, **draw), torch.randn(4, 3, **draw)
+    table = alpha_bars(linear_betas()).double()
+    theirs = sampling.ddim(lambda x, s: eps, x_s, alpha_bar=table, steps=2)
+    for now, before in ((table[-1], table[499]), (table[499], torch.ones((), dtype=torch.float64))):
+        x_s = checks.reference_ddim(x_s, eps, now, before)
+    torch.testing.assert_close(x_s, theirs)
 
 
 def at(v, x, t):
@@ -388,7 +414,21 @@ def heun_by_increments(v, x, t, n):
     return x + 0.5 * (k1 + d * at(v, x + k1, n))
 
 
-@pytest.mark.parametrize("step", [heun_by_average, heun_by_increments, lambda *case: heun_by_average(*case).numpy()])
+def flow_at(v, x, t):
+    """A velocity that takes its time as a number."""
+    return lambda y, s: v(y, torch.tensor(s, dtype=y.dtype).repeat(len(y)))
+
+
+def heun_with_two_halves(v, x, t, n):
+    v = flow_at(v, x, t)
+    here = v(x, t)
+    return x - (t - n) / 2 * here - (t - n) / 2 * v(x - (t - n) * here, n)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [heun_by_average, heun_by_increments, heun_with_two_halves, lambda *case: heun_by_average(*case).numpy()],
+)
 def test_a_mended_heun_step_in_any_right_form(step):
     assert checks.mended_step(step)
 
@@ -401,6 +441,10 @@ def test_a_mended_heun_step_in_any_right_form(step):
         (lambda v, x, t, n: x - (t - n) * (at(v, x, t) + at(v, x, n)) / 2, "looks from x_t"),
         (lambda v, x, t, n: x - (t - n) * at(v, x - (t - n) * at(v, x, t), n), "first look is lost"),
         (lambda v, x, t, n: x - (t - n) * (at(v, x, t) + at(v, x - (t - n) * at(v, x, t), n)), "divide by 2"),
+        (lambda v, x, t, n: x - (t - n) * at(v, x - (t - n) / 2 * at(v, x, t), (t + n) / 2), "midpoint"),
+        (lambda v, x, t, n: heun_by_average(v, x, t, 2 * t - n), "only"),
+        (lambda v, x, t, n: x + (t - n) * (at(v, x, t) + at(v, x + (t - n) * at(v, x, t), n)) / 2, "misconception 14"),
+        (lambda v, x, t, n: x, "only"),
         (lambda v, x, t, n: 2 * x - heun_by_average(v, x, t, n), "only"),
     ],
 )

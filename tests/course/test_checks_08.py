@@ -1,5 +1,7 @@
 """The checks of lesson 08 accept every right form, and tell the planted mistakes apart."""
 
+import copy
+
 import pytest
 import torch
 from einops import rearrange
@@ -24,6 +26,8 @@ from sora_edu.model.image_dit import DiTBlock
         lambda: checks.rescue(..., ..., ...),
         lambda: checks.rescue(80.7, 15.2, ...),
         lambda: checks.touched(lambda f, x, index: ...),
+        lambda: checks.mended_start(lambda block: ...),
+        lambda: checks.mended_start(...),
     ],
 )
 def test_an_unfilled_exercise_is_not_answered_yet(result):
@@ -326,9 +330,40 @@ def by_state(block):
     block.load_state_dict({k: 0 * v if "modulation" in k else v for k, v in block.state_dict().items()})
 
 
-@pytest.mark.parametrize("start", [zero("modulation"), by_parameters, by_state, zero("attention.out", "mlp.2")])
+def of_a_copy(block):
+    return zero("modulation")(copy.deepcopy(block))
+
+
+def gates_alone(block):
+    with torch.no_grad():
+        for parameter in block.modulation.parameters():
+            parameter.unflatten(0, (6, -1))[[2, 5]] = 0
+    return block
+
+
+def one_of_each(block):
+    """The gate of attention, and what the MLP says."""
+    zero("mlp.2")(block)
+    with torch.no_grad():
+        for parameter in block.modulation.parameters():
+            parameter.unflatten(0, (6, -1))[2] = 0
+
+
+@pytest.mark.parametrize(
+    "start",
+    [zero("modulation"), by_parameters, by_state, of_a_copy, gates_alone, one_of_each, zero("attention.out", "mlp.2")],
+)
 def test_a_start_in_any_right_form(start):
+    assert checks.mended_start(start)
     assert checks.mended_start(lambda block: start(block) or block)
+
+
+def test_a_start_leaves_the_learners_random_numbers_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    checks.mended_start(zero("modulation"))
+    assert torch.equal(torch.rand(2), expected)
 
 
 @pytest.mark.parametrize(
@@ -338,8 +373,13 @@ def test_a_start_in_any_right_form(start):
         (zero("modulation", "attention.out"), "attention is asleep"),
         (zero("modulation", "mlp.2"), "MLP is asleep"),
         (lambda block: block, "Nothing was set"),
-        (zero("attention.out"), "not the identity"),
+        (zero("attention.out"), "what the MLP says"),
+        (zero("mlp.2"), "what attention says"),
+        (lambda block: block.modulation.weight.data.fill_(float("nan")), "not the identity"),
+        (zero("attention.qkv", "mlp.0"), "what attention and the MLP say"),
+        (lambda block: torch.nn.init.zeros_(block.modulation.weight), "weight AND bias"),
         (lambda block: [p.data.zero_() for p in block.parameters()], "both are zero"),
+        (lambda block: block.modulation.nothing, "in your line `(lambda block: block.modulation.nothing"),
     ],
 )
 def test_a_start_names_the_mistake(start, told):

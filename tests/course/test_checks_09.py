@@ -25,6 +25,9 @@ RIGHT = {"plain": 1, "ignores": 0, "w": 2, "guided_passes": 50, "plain_passes": 
         lambda: checks.guided_velocity(...),
         lambda: checks.accuracy_and_floor(lambda right: (..., ...)),
         lambda: checks.start_spread(lambda starts: ...),
+        lambda: checks.sample_away(lambda model, noise, times, text, negative, s: ...),
+        lambda: checks.sample_away(...),
+        lambda: checks.mended_mean(lambda words, ids: ...),
     ],
 )
 def test_an_unfilled_exercise_is_not_answered_yet(result):
@@ -306,9 +309,35 @@ def asked_twice(model, noise, times, text, negative, s):
     return x
 
 
+def packaged_away(model, noise, times, text, negative, s):
+    """The package's guidance, with the negative prompt where the empty caption stands (pipeline.py)."""
+    velocity_fn = guided(model, text=text, null_text=negative, cfg_scale=s)
+    for t, t_next in pairwise(times):
+        noise = noise - (t - t_next) * velocity_fn(noise, t.expand(len(noise)))
+    return noise
+
+
+def walk_with(velocity, at=0, sign=1, stale=False):
+    def sampler(model, noise, times, text, negative, s):
+        x = noise
+        for pair in pairwise(times):
+            here = noise if stale else x
+            w, u = model(torch.cat([here, here]), pair[at].expand(2 * len(x)), torch.cat([text, negative])).chunk(2)
+            x = x - sign * (pair[0] - pair[1]) * velocity(w, u, s)
+        return x
+
+    return sampler
+
+
 @pytest.mark.parametrize(
     "sampler",
-    [checks.reference_away, two_by_two, lambda *c: two_by_two(*c).tolist(), lambda *c: two_by_two(*c).numpy()],
+    [
+        packaged_away,
+        checks.reference_away,
+        two_by_two,
+        lambda *c: two_by_two(*c).tolist(),
+        lambda *c: two_by_two(*c).numpy(),
+    ],
 )
 def test_a_sampler_with_a_negative_prompt_in_any_right_form(sampler):
     assert checks.sample_away(sampler)
@@ -322,6 +351,13 @@ def test_a_sampler_with_a_negative_prompt_in_any_right_form(sampler):
         (lambda m, x, ts, a, b, s: two_by_two(m, x, ts, a, b, s + 1), "paper's w"),
         (lambda m, x, ts, a, b, s: two_by_two(m, x, ts, a, a, s), "not used at all"),
         (lambda m, x, ts, a, b, s: two_by_two(m, x, ts[[0, -1]], a, b, s), "One step over"),
+        (walk_with(lambda w, u, s: s * (w - u)), "add unwanted"),
+        (walk_with(lambda w, u, s: u + s * (w - u), at=1), "still at t"),
+        (walk_with(lambda w, u, s: u + s * (w - u), sign=-1), "misconception 14"),
+        (walk_with(lambda w, u, s: u + s * (w - u), stale=True), "about the noise at every step"),
+        (walk_with(lambda w, u, s: u), "only"),
+        (lambda m, x, ts, a, b, s: m(x, ts[0], a), "one time for each sample"),
+        (lambda m, x, ts, a, b, s: m(x, ts[:1].expand(len(x)), torch.cat([a, b])), "differ"),
         (lambda m, x, ts, a, b, s: 2 * x - two_by_two(m, x, ts, a, b, s), "only"),
         (lambda m, x, ts, a, b, s: x, "only"),
     ],
@@ -354,6 +390,10 @@ def test_a_mean_of_real_words_in_any_right_form(mean):
         (lambda w, i: (w * (i != 0)[..., None]).mean(1), "still in the count"),
         (lambda w, i: (w * (i != 0)[..., None]).sum(1), "That is the sum"),
         (lambda w, i: w[:, 0], "first vector alone"),
+        (lambda w, i: (w * (i != 0)[..., None]).sum(1) / (i != 0).sum(), "count is that of the whole batch"),
+        (lambda w, i: row_by_row(w, (i == PAD).long()).nan_to_num(), "averages the padding"),
+        (lambda w, i: w.sum(1) / (i != 0).sum(1, keepdim=True), "only"),
+        (lambda w, i: (w * (i > 2)[..., None]).sum(1) / (i > 2).sum(1, keepdim=True).clamp(min=1), "start token"),
         (lambda w, i: row_by_row(w[:, 1:], i[:, 1:]).nan_to_num(), "start token"),
         (lambda w, i: row_by_row(w, i).T, "expected (3, 5)"),
     ],

@@ -208,6 +208,7 @@ def tower(function: object) -> Result:
     """A function ``(tokens, grid, place)`` that returns the tokens of one place in the order of time, b nf d."""
     first, second = videos((2, 1, 1, 30, 4), (1, 1, 1, 24, 3))
     cases = [(first[:, 0, 0], (5, 2, 3), 4), (second[:, 0, 0], (4, 3, 2), 0), (second[:, 0, 0], (2, 3, 4), 3)]
+    cases.append((first[:, 0, 0], (5, 2, 3), 5))  # the last place of a layer ends the tokens, too
     return check_function(
         function,
         lambda tokens, grid, place: tokens[:, place :: grid[1] * grid[2]],

@@ -368,13 +368,29 @@ def mended_mask(function: object) -> Result:
                 of_frames(torch.le, lambda i, nf, nh, nw: i % nf),
                 "This is still the mask with the bug. Print the frame number that it gives to each token of the row.",
             ),
-            Wrong(of_frames(torch.ge, slowest), "Turned round: each token sees its own frame and LATER ones.", 8),
+            Wrong(of_frames(torch.ge, slowest), "Turned round: each token sees its own frame and LATER ones."),
             Wrong(of_frames(torch.lt, slowest), "A token must see its own frame too: at most, not below."),
-            Wrong(of_frames(torch.eq, slowest), "That is the frame alone, without the earlier ones.", 6),
+            Wrong(of_frames(torch.eq, slowest), "That is the frame alone, without the earlier ones."),
             Wrong(
                 lambda nf, nh, nw: torch.ones(nf * nh * nw, nf * nh * nw).tril().bool(),
                 "Token by token: within a frame all see each other, only later FRAMES are hidden.",
             ),
             Wrong(of_frames(torch.le, lambda i, nf, nh, nw: i // nf), "A frame holds nh * nw tokens, not nf."),
+            Wrong(
+                of_frames(torch.le, lambda i, nf, nh, nw: i // nw),
+                "You counted rows of a frame: within a frame all see each other, and a frame holds nh * nw tokens.",
+            ),
+            Wrong(
+                of_frames(torch.le, lambda i, nf, nh, nw: i % (nh * nw)),
+                "That numbers the places within a frame. Which frame is token i in?",
+            ),
+            Wrong(
+                of_frames(torch.gt, slowest),
+                "True means that looking is ALLOWED; yours is True where it is forbidden.",
+            ),
+            Wrong(
+                lambda nf, nh, nw: torch.kron(torch.ones(nf, nf).tril(), torch.eye(nh * nw)).bool(),
+                "That is each token's own column of time: it should see ALL tokens of its frame and of earlier ones.",
+            ),
         ],
     )

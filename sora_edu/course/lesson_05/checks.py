@@ -233,7 +233,7 @@ def causal_pad(function: object) -> Result:
 @exercise("05.7")
 def mended_double(function: object) -> Result:
     """A function of ``b (two c) f h w`` that gives ``b c 2f-1 h w``: pairs side by side, the first frame dropped."""
-    cases = [(y,) for y in normals(57, (2, 6, 3, 2, 4), (1, 2, 5, 3, 2), (3, 4, 1, 2, 2))]
+    cases = [(y,) for y in normals(57, (2, 6, 5, 3, 4), (1, 2, 4, 3, 2), (3, 4, 1, 2, 5))]
 
     def ordered(code: str, cut: slice = slice(1, None)) -> Callable:
         return lambda y: rearrange(y, code, two=2)[:, :, cut]
@@ -253,10 +253,18 @@ def mended_double(function: object) -> Result:
             ),
             Wrong(
                 ordered("b (c two) f h w -> b c (f two) h w"),
-                "The channels are packed as (two c): frame one first.",
+                "The channels are packed as (two c): all those of the first frame, then all those of the second.",
+            ),
+            Wrong(
+                ordered("b (two c) f h w -> b c (two f) h w", slice(None)),
+                "One frame too many, and the order of the frames still has the bug.",
             ),
             Wrong(ordered(right_order, slice(None)), "One frame too many: drop the first; 1 + k become 1 + 2k."),
             Wrong(ordered(right_order, slice(None, -1)), "You dropped the last frame; the first one has no partner."),
+            Wrong(
+                lambda y: ordered(right_order, slice(None))(y[:, :, 1:]),
+                "You dropped a whole pair: one frame alone goes, after the doubling.",
+            ),
             Wrong(
                 lambda y: y.reshape(len(y), y.shape[1] // 2, -1, *y.shape[3:])[:, :, 1:],
                 "reshape moves no number: it cuts the channels where the time should be cut.",

@@ -1,5 +1,8 @@
 """The checks of lesson 06, forward noising. Functions of learners run on hidden clips and hidden schedules."""
 
+import math
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
@@ -330,9 +333,17 @@ def is_noised(function: object) -> Result:
 # --- 06.7: noise that is shared ---------------------------------------------------------------------------------------
 
 
-def correlation(eps: Tensor, axis: int) -> float:
-    """How alike noises are along an axis: near 1 where it shares them, near 0 where each number has its own."""
-    return (eps.mean(axis).var() / eps.var() * eps.shape[axis] - 1).item() / (eps.shape[axis] - 1)
+def correlation(eps: Tensor) -> tuple[float, str]:
+    """How alike noise is to itself when it is moved along: the largest correlation, and the axes of that move.
+
+    It is near 0 where each number has a noise of its own. Moves go round: what leaves at the end comes in in front.
+    """
+    power = torch.fft.fftn(eps - eps.mean()).abs().square()
+    moved = torch.fft.ifftn(power).real / power.mean()
+    moved.view(-1)[0] = 0  # not moved at all: that one is 1
+    move = torch.unravel_index(moved.abs().argmax(), moved.shape)
+    axes = [name for name, far in zip(("clips", "colours", "frames", "rows", "columns"), move, strict=True) if far]
+    return moved[move].item(), " and ".join(axes)
 
 
 @exercise("06.7")
@@ -341,35 +352,46 @@ def mended_noising(function: object) -> Result:
     if (refusal := not_a_function(function, "a function")) is not None:
         return refusal
     alpha_bar = (1 - 0.4 * torch.rand(9, generator=torch.Generator().manual_seed(67))).cumprod(0)
-    x_0 = torch.randn(6, 3, 5, 12, 10, generator=torch.Generator().manual_seed(68))
+    x_0 = 3 * torch.randn(6, 3, 5, 12, 10, generator=torch.Generator().manual_seed(68))
     s = torch.tensor([9, 2, 5, 7, 3, 8])
+    recipe = "eps = torch.randn(x_0.shape, generator=generator), then q_sample."
     draws = []
     for seed in (1, 2):
         generator = torch.Generator().manual_seed(seed)
         x_s = call_answer(function, (x_0, s, alpha_bar, generator), f"on clips of shape {tuple(x_0.shape)} it")
         if isinstance(x_s, Result):
-            return x_s
+            return replace(x_s, recipe=recipe)
         values = as_array(x_s)
         if values is None or values.shape != tuple(x_0.shape):
             got = type(x_s).__name__ if values is None else f"shape {values.shape}"
-            return wrong(f"got {got}, expected clips of shape {tuple(x_0.shape)}")
-        kept = alpha_bar[s - 1].view(-1, 1, 1, 1, 1)
-        draws.append((torch.from_numpy(values).float() - kept.sqrt() * x_0) / (1 - kept).sqrt())
-    recipe = "eps = torch.randn(x_0.shape, generator=generator), then q_sample."
-    eps = draws[0]
-    for axis, name in ((2, "frames"), (0, "clips"), (1, "colours"), (3, "rows"), (4, "columns")):
-        alike = correlation(eps, axis)
-        if alike > 0.5:
-            still = " This is still the bug." if name == "frames" else ""
-            return wrong(f"the {name} share one noise: {alike:.0%} of it is common to them.{still}", recipe=recipe)
-    if not 0.95 < eps.std().item() < 1.05:
-        told = f"what was added to x_0 has a standard deviation of {eps.std():.2f}, where q_sample's eps should have 1"
+            return wrong(f"got {got}, expected clips of shape {tuple(x_0.shape)}", recipe=recipe)
+        draws.append(torch.from_numpy(values).float())
+    told = wrong_noise(draws[0], x_0, alpha_bar[s - 1])
+    if not told and torch.equal(*draws):
+        told = "two calls gave the same noise: draw it from the generator, at each call."
+    if told:
         return wrong(told, recipe=recipe)
-    if torch.equal(*draws):
-        return wrong("two calls gave the same noise: draw it from the generator, at each call.", recipe=recipe)
-    if abs(eps.mean().item()) > 0.05:
-        return wrong(f"the noise has a mean of {eps.mean():.2f}, expected 0", recipe=recipe)
-    spread = eps.flatten(1).std(1)
-    if not ((spread > 0.9) & (spread < 1.1)).all():
-        return wrong("each clip has its own step: their noises should all have a spread of 1.", recipe=recipe)
     return right("Each number has a noise of its own: no difference of two frames gives the clip away.")
+
+
+def wrong_noise(x_s: Tensor, x_0: Tensor, kept: Tensor) -> str:
+    """What is wrong with noisy clips of which ``kept`` should be left, or nothing: the noise is what x_0 is not."""
+    ones = (-1, *[1] * (x_0.ndim - 1))
+    eps = (x_s - kept.sqrt().view(ones) * x_0) / (1 - kept).sqrt().view(ones)
+    alike, axes = correlation(eps)
+    if abs(alike) > 0.1:
+        still = " This is still the bug." if axes == "frames" and alike > 0.95 else ""
+        return f"the {axes} share noise: on average it correlates at {alike:.2f}, expected 0.{still}"
+    came, spread = (x_s * x_0).flatten(1).mean(1) / x_0.square().flatten(1).mean(1), eps.flatten(1).std(1)
+    for clip, (got, level) in enumerate(zip(came.tolist(), kept.tolist(), strict=True)):
+        if not abs(got - level**0.5) < 0.05:
+            return f"clip {clip} came through times {got:.2f}, where at its own step q_sample has {level**0.5:.2f}."
+    if (spread - (1 - kept).sqrt()).abs().max() < 0.06:
+        return "the noise has the factor 1 - alpha_bar, which is a variance: numbers are multiplied by its root."
+    if not ((spread > 0.9) & (spread < 1.1)).all():
+        return f"q_sample's eps should have a standard deviation of 1, in each clip; yours has {spread.mean():.2f}."
+    if not abs(eps.mean().item()) < 0.05:
+        return f"the noise has a mean of {eps.mean():.2f}, expected 0."
+    if not abs((eps.abs().mean() / eps.std()).item() - (2 / math.pi) ** 0.5) < 0.03:
+        return "the noise has the right mean and spread, but it is not normal: draw it with torch.randn."
+    return ""

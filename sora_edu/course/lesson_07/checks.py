@@ -267,7 +267,7 @@ def euler(function: object) -> Result:
     )
 
 
-# --- 07.4 the other clock --------------------------------------------------------------------------------------------
+# --- 07.7 DDIM's step, 07.8 Heun's ------------------------------------------------------------------------------------
 
 
 def reference_ddim(x_s: Tensor, eps: Tensor, alpha_bar_s: Tensor, alpha_bar_prev: Tensor) -> Tensor:
@@ -295,7 +295,7 @@ def ddim_step(function: object) -> Result:
         why="x_0 from the closed form, then the closed form again, at the step before: any distance will do.",
         recipe="x_0 = (x_s - sqrt(1 - alpha_bar_s) eps) / sqrt(alpha_bar_s); then noise it again to alpha_bar_prev.",
         wrongs=[
-            Wrong(lambda x, e, a, p: reference_ddim(x, e, p, a), "The two levels have changed places.", 14),
+            Wrong(lambda x, e, a, p: reference_ddim(x, e, p, a), "The two levels have changed places."),
             Wrong(lambda x, e, a, p: x_0_of(x, e, a), "That is x_0. Noise it again, to the step before.", 12),
             Wrong(
                 lambda x, e, a, p: p.sqrt() * x_0_of(x, e, a) + (1 - a).sqrt() * e,
@@ -318,6 +318,10 @@ def ddim_step(function: object) -> Result:
                 "Take the noise out of x_s, do not add it: x_s = sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s) eps.",
             ),
             Wrong(lambda x, e, a, p: p.sqrt() * x_0_of(x, e, a), "The noise of the step before is missing."),
+            Wrong(
+                lambda x, e, a, p: (x - (1 - a / p) / (1 - a).sqrt() * e) / (a / p).sqrt(),
+                "That is the mean of DDPM's step, which wants fresh noise on top. DDIM goes by way of x_0.",
+            ),
         ],
     )
 
@@ -375,6 +379,9 @@ def mended_step(function: object) -> Result:
             ),
         ],
     )
+
+
+# --- 07.4 the other clock --------------------------------------------------------------------------------------------
 
 
 @exercise("07.4")

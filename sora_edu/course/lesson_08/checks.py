@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,12 @@ from sora_edu.course.grading import (
     Wrong,
     all_right,
     as_number,
+    call_answer,
     check_function,
     check_number,
     exercise,
     hint as hint,
+    is_stub,
     not_a_function,
     once_answered,
     right,
@@ -173,35 +176,78 @@ def awake_verdict(names: set[str], truth: set[str]) -> Result:
 
 # --- 08.7: a start that never ends ------------------------------------------------------------------------------------
 
+PARTS = ("attention", "the MLP")
 
-def first_steps(start: Callable, seed: int, width: int, heads: int) -> object:
-    """Of a random block after ``start``: is it the identity, and do gates, attention and MLP learn in three steps?
 
-    What start returned where that is no answer.
-    """
-    torch.manual_seed(seed)
-    block = DiTBlock(width, heads)
-    for parameter in block.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    answer = start(block)
-    if answer is ...:
-        return answer
-    x, c = torch.randn(3, 7, width), torch.randn(3, width)
-    found = [float(torch.allclose(block(x, c), x, atol=1e-6))]
-    parts = {
-        "gates": [block.modulation.weight],
-        "attention": list(block.attention.parameters()),
-        "MLP": list(block.mlp.parameters()),
-    }
-    before = {name: [p.detach().clone() for p in own] for name, own in parts.items()}
+def added(block: DiTBlock, x: Tensor, c: Tensor) -> dict[str, bool]:
+    """Which of the two branches change what a block gives back."""
+    with torch.no_grad():
+        shift, scale, gate = block.modulation(F.silu(c))[:, None].chunk(6, -1)[:3]
+        first = gate * block.attention(norm(x) * (1 + scale) + shift)
+        second = block(x, c) - x - first
+    return {name: not y.abs().max() <= 1e-5 for name, y in zip(PARTS, (first, second), strict=True)}
+
+
+def learned(block: DiTBlock, x: Tensor, c: Tensor) -> dict[str, bool]:
+    """Which of the two branches move in three steps of training."""
+    layers = dict(zip(PARTS, (block.attention, block.mlp), strict=True))
+    before = {name: [p.detach().clone() for p in layer.parameters()] for name, layer in layers.items()}
     optimiser = torch.optim.SGD(block.parameters(), lr=0.05)
     for _ in range(3):
         optimiser.zero_grad()
         (block(x, c) - x.flip(1)).square().mean().backward()
         optimiser.step()
-    for name, own in parts.items():
-        found.append(float(any(not torch.equal(p, was) for p, was in zip(own, before[name], strict=True))))
-    return torch.tensor(found)
+    return {
+        name: any(not torch.equal(p, was) for p, was in zip(layer.parameters(), before[name], strict=True))
+        for name, layer in layers.items()
+    }
+
+
+class Start:
+    """A learner's start on a random block, and what comes of it; an error is told with a line of the learner's own."""
+
+    def __init__(self, function: Callable):
+        self.function = function
+        self.__code__ = getattr(function, "__code__", None)
+
+    def __call__(self, width: int, heads: int, seed: int) -> object:
+        with torch.random.fork_rng(devices=[]):  # the learner's random numbers go on as if nothing had been drawn
+            torch.manual_seed(seed)
+            block = DiTBlock(width, heads)
+            for parameter in block.parameters():
+                nn.init.normal_(parameter, std=0.3)
+            before = {name: value.clone() for name, value in block.state_dict().items()}
+            answer = self.function(block)
+            if answer is ... or is_stub(self.function):
+                return ...
+            block = answer if isinstance(answer, DiTBlock) else block
+            x, c = torch.randn(3, 7, width), torch.randn(3, width)
+            gates = [value.unflatten(0, (6, width))[[2, 5]] for value in block.modulation.parameters()]
+            return {
+                "nothing": all(torch.equal(value, before[name]) for name, value in block.state_dict().items()),
+                "bias": not gates[0].any() and bool(gates[1].any()),
+                "added": added(block, x, c),
+                "learned": learned(block, x, c),
+            }
+
+
+def start_verdict(found: dict) -> Result:
+    """What came of a start, in words."""
+    loud = [name for name in PARTS if found["added"][name]]
+    asleep = [name for name in PARTS if not found["learned"][name]]
+    if found["nothing"]:
+        return wrong("Nothing was set: a new block of random gates is not the identity.")
+    if loud and found["bias"]:
+        return wrong("The modulation's bias is random still, and so are the gates: set weight AND bias to zero.")
+    if loud:
+        heard = f"what {' and '.join(loud)} say{'s' * (len(loud) == 1)}, times a random gate, is still added to x"
+        return wrong(f"It is not the identity: {heard}.")
+    if len(asleep) == 2:
+        bug = "This is still the start with the bug: gate * branch, and both are zero. Which gradient is not?"
+        return wrong(bug, 19)
+    if asleep:
+        return wrong(f"It is the identity, but {asleep[0]} is asleep: its gate and its output are both zero.", 19)
+    return right("The block hands its input through, and one factor of each product is not zero: it wakes in a step.")
 
 
 @exercise("08.7")
@@ -209,44 +255,14 @@ def mended_start(function: object) -> Result:
     """A function that sets a random DiTBlock so that it is the identity, and can learn."""
     if (refusal := not_a_function(function, "a function of a block")) is not None:
         return refusal
-
-    def twin(start: Callable) -> Callable:
-        return lambda *case: first_steps(start, *case)
-
-    def zero(*names: str, bias: bool = True) -> Callable:
-        def start(block: DiTBlock) -> None:
-            for name, parameter in block.named_parameters():
-                if name.startswith(names) and (bias or not name.endswith("bias")):
-                    nn.init.zeros_(parameter)
-
-        return start
-
-    return check_function(
-        lambda *case: first_steps(function, *case),
-        twin(zero("modulation")),
-        [(1, 24, 3), (2, 16, 2)],
-        why="The block hands its input through, and one factor of each product is not zero: it wakes in a step.",
-        recipe="start_at_zero(block.modulation), weight and bias, and leave everything else as it is.",
-        wrongs=[
-            Wrong(
-                twin(zero("modulation", "attention.out", "mlp.2")),
-                "This is still the start with the bug: gate * branch, and both are zero. Which gradient is not?",
-                19,
-            ),
-            Wrong(twin(lambda block: None), "Nothing was set: a new block of random gates is not the identity."),
-            Wrong(
-                twin(zero("modulation", bias=False)),
-                "The modulation's bias is random still, and so are the gates: set weight AND bias to zero.",
-            ),
-            Wrong(twin(zero("attention", "mlp.0")), "The MLP's last bias, times a random gate, is still added to x."),
-            Wrong(
-                twin(zero("modulation", "attention.out")),
-                "The attention is asleep: gate and output are zero.",
-                19,
-            ),
-            Wrong(twin(zero("modulation", "mlp.2")), "The MLP is asleep: its gate and its output are both zero.", 19),
-        ],
-    )
+    start = Start(function)
+    for width, heads, seed in ((24, 3, 1), (16, 2, 2)):
+        found = call_answer(start, (width, heads, seed), f"on a block of width {width} it")
+        verdict = found if isinstance(found, Result) else start_verdict(found)
+        if not verdict:
+            recipe = "start_at_zero(block.modulation), weight and bias, and leave everything else as it is."
+            return replace(verdict, recipe=recipe)
+    return verdict
 
 
 # --- 08.3 and 08.4: parameters and multiply-adds ---------------------------------------------------------------------

@@ -234,10 +234,15 @@ class Model:
 
     def __call__(self, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
         self.calls += 1
+        if t.ndim != 1:
+            raise ValueError(f"t has shape {tuple(t.shape)}; give one time for each sample")
         if not len(x_t) == len(t) == len(text):
             raise ValueError(f"batches of x_t {len(x_t)}, t {len(t)} and text {len(text)} differ")
         shift = (text.square().mean(1) + t).reshape(-1, *[1] * (x_t.ndim - 1))
         return torch.sin(2 * x_t * shift) + shift
+
+    def __repr__(self) -> str:
+        return "a model"
 
 
 def reference_velocity(x_t: Tensor, t: Tensor, text: Tensor, null_text: Tensor, s: float) -> Tensor:
@@ -294,14 +299,20 @@ def guided_velocity(function: object) -> Result:
 # --- exercise 7: a negative prompt ------------------------------------------------------------------------------------
 
 
-def walked(velocity: Callable, *, time: Callable = lambda t, t_next: t, sign: float = 1.0) -> Callable:
-    """A sampler that walks with ``velocity`` (wanted, unwanted, s), asked at ``time`` (t, t_next)."""
+def walked(
+    velocity: Callable, *, time: Callable = lambda t, t_next: t, sign: float = 1.0, stale: bool = False
+) -> Callable:
+    """A sampler that walks with ``velocity`` (wanted, unwanted, s), asked at ``time`` (t, t_next).
+
+    stale: it asks about the noise again and again.
+    """
 
     def sampler(model: Callable, noise: Tensor, times: Tensor, text: Tensor, negative: Tensor, s: float) -> Tensor:
         x_t, both = noise, torch.cat([text, negative])
         for t, t_next in pairwise(times):
             at = time(t, t_next).expand(2 * len(x_t))
-            wanted, unwanted = model(torch.cat([x_t, x_t]), at, both).chunk(2)
+            here = noise if stale else x_t
+            wanted, unwanted = model(torch.cat([here, here]), at, both).chunk(2)
             x_t = x_t - sign * (t - t_next) * velocity(wanted, unwanted, s)
         return x_t
 
@@ -317,26 +328,21 @@ def sample_away(function: object) -> Result:
     if (refusal := not_a_function(function, "a function")) is not None:
         return refusal
     generator = torch.Generator().manual_seed(97)
-    cases, asked = [], []
+    cases = []
     for b, rest, s, times in (
         (3, (2, 5), 3.0, [1.0, 0.6, 0.5, 0.0]),
         (2, (4, 3, 2), 1.5, [1.0, 0.2, 0.0]),
-        (4, (6,), 0.0, [1.0, 0.7, 0.0]),
+        (4, (6,), 0.0, [0.9, 0.7, 0.0]),
     ):
         text, negative = torch.randn(2, b, 7, generator=generator)
-        cases.append((torch.randn(b, *rest, generator=generator), torch.tensor(times), text, negative, s))
-
-    def run(*case):
-        model = Model()
-        value = function(model, *case)
-        asked.append((model.calls, len(case[1]) - 1))
-        return value
+        cases.append((Model(), torch.randn(b, *rest, generator=generator), torch.tensor(times), text, negative, s))
 
     def twin(sampler: Callable) -> Callable:
-        return lambda *case: sampler(Model(), *case)
+        """The sampler on a model of its own, so that the learner's counts the learner's calls alone."""
+        return lambda model, *case: sampler(Model(), *case)
 
     verdict = check_function(
-        run,
+        function,
         twin(reference_away),
         cases,
         why="Each step leads to the prompt and away from the negative one, for two passes, as guidance always does.",
@@ -347,6 +353,10 @@ def sample_away(function: object) -> Result:
             Wrong(twin(walked(lambda w, u, s: w)), "The negative prompt is not used at all."),
             Wrong(twin(walked(lambda w, u, s: s * (w - u))), "The difference alone is no velocity: add unwanted."),
             Wrong(
+                twin(walked(lambda w, u, s: u + s * (w - u), stale=True)),
+                "You ask about the noise at every step; ask about x_t, where the sample is now.",
+            ),
+            Wrong(
                 twin(walked(lambda w, u, s: u + s * (w - u), time=lambda t, t_next: t_next)),
                 "You asked at t_next; the sample is still at t.",
             ),
@@ -356,13 +366,13 @@ def sample_away(function: object) -> Result:
                 14,
             ),
             Wrong(
-                lambda noise, times, *rest: reference_away(Model(), noise, times[[0, -1]], *rest),
+                twin(lambda model, noise, times, *rest: reference_away(model, noise, times[[0, -1]], *rest)),
                 "One step over the whole way. Ask again after each step.",
                 12,
             ),
         ],
     )
-    if verdict and any(calls > steps for calls, steps in asked):
+    if verdict and any(model.calls > len(times) - 1 for model, _, times, *_ in cases):
         return wrong("It ends at the right place, but asks the model more than once a step: put both into one batch.")
     return verdict
 

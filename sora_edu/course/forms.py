@@ -1,7 +1,12 @@
-"""What learners may write where a lesson goes on with their own function: a right answer in another form than the
-solution's, a wrong one, and a probe that calls what the lesson made of it."""
+"""Answers written by hand, right and wrong, for what no machine would make of a solution.
 
+``BUILT`` is of the exercises whose function runs a later cell of the lesson; ``RIGHT`` and ``WRONG`` are of all.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -201,3 +206,165 @@ def one_step(model, ema, optimiser, loss_fn, clip, decay):
   1.0, 0.5) for _ in range(3)], kept.weight)[4]""",
     ),
 ]
+
+RIGHT: dict[str, tuple[str, ...]] = {one.exercise: (one.other,) for one in BUILT} | {
+    "00.1": (
+        'my_prompts = ["Show me a crimson ball that drops!", "A BIG yellow square grows", "a hoop, white, goes up"]',
+        'my_prompts = ["a crimson ball slides to the left", "a red circle falls", "a big yellow box grows"]',
+        'my_prompts = ["a red circle falls", "a big yellow box grows", "a crimson ball slides to the left"]',
+    ),
+    "00.2": tuple(
+        f'parts = [{before}"text encoder", {after}"VideoDiT", "latent", "VAE decoder", "clip"]'
+        for before, after in (
+            ('"noise", "prompt", "tokens", ', ""),
+            ('"prompt", "noise", "tokens", ', ""),
+            ('"prompt", "tokens", "noise", ', ""),
+        )
+    ),
+    "00.3": (
+        'badges = ["stated", "unknown", "stated", "inferred", "stated", "unknown", "inferred"]',
+        'badges = "s u s i s u i"',
+    ),
+    "00.4": ("role_sentences, author_sentences, share = 6**6, 720, 720 / 6**6",),
+    "05.6": ('shapes_in_noise, maker = (track(noise_clips).shape >= 0).any(1).sum(), "the diffusion transformer"',),
+    "06.3": (
+        """
+def is_noised(before, after):
+    steps = [picture.diff(dim=-1).var() / picture.var() for picture in (before, after)]
+    return steps[1] > steps[0]
+""",
+    ),
+    "06.7": (
+        """
+def mended_noising(x_0, s, alpha_bar, generator):
+    kept = alpha_bar[s - 1].view(-1, 1, 1, 1, 1)
+    eps = torch.stack([torch.randn(clip.shape, generator=generator) for clip in x_0])
+    return kept**0.5 * x_0 + (1 - kept) ** 0.5 * eps
+""",
+    ),
+    "07.6": (
+        """
+def eps_and_velocity_error(e, t):
+    return [e * (1 / t - 1) ** 2, e * t**-2]
+
+
+better = "Nobody can tell."
+""",
+    ),
+    "08.2": ('change, awake = 0.0, ["gate_2", "gate_1"]',),
+    "08.5": ('l_2, xl_2, better = 80.7, 15.18, "DiT-XL/2"',),
+    "08.7": (
+        """
+def mended_start(block):
+    for parameter in block.modulation.parameters():
+        torch.nn.init.zeros_(parameter)
+""",
+        """
+def mended_start(block):
+    with torch.no_grad():
+        for parameter in (block.modulation.weight, block.modulation.bias):
+            parameter.unflatten(0, (6, -1))[[2, 5]] = 0.0
+    return block
+""",
+        """
+def mended_start(block):
+    for layer in (block.attention.out, block.mlp[2]):  # the gates are random, and what they multiply is zero
+        start_at_zero(layer)
+""",
+    ),
+    "10.6": (
+        'diagnosis = {"E": "rate too high", "D": "healthy", "C": "no latent scale", "B": "swapped target"}\n'
+        'diagnosis["A"] = "not shuffled"',
+    ),
+}
+
+WRONG: dict[str, tuple[str, ...]] = {one.exercise: (one.wrong,) for one in BUILT} | {
+    "06.7": tuple(
+        f"""
+def mended_noising(x_0, s, alpha_bar, generator):
+    b, c, f, h, w = x_0.shape
+    eps = {eps}
+    return q_sample(x_0, s, eps.expand_as(x_0), alpha_bar)
+"""
+        for eps in (
+            "torch.randn(b, c, 1, h, w, generator=generator)",
+            "torch.randn(1, c, f, h, w, generator=generator)",
+            "torch.randn(b, 1, f, h, w, generator=generator)",
+            "torch.randn(b, c, f, 1, w, generator=generator)",
+            "torch.rand(b, c, f, h, w, generator=generator)",
+            "torch.randn(b, c, f, h, w, generator=torch.Generator().manual_seed(0))",
+        )
+    ),
+    "05.6": tuple(
+        f"shapes_in_noise, maker = {count}, {maker!r}"
+        for count, maker in ((6, "VideoDiT"), (1, "VideoDiT"), (2, "VAE decoder"), (2, "the VAE"), (2, "text encoder"))
+    ),
+    "08.2": tuple(
+        f"change, awake = {change}, {awake}"
+        for change, awake in (
+            ("0", '{"gate_1"}'),
+            ("0", '{"attention", "mlp"}'),
+            ("0", '{"gate_1", "gate_2", "attention", "mlp"}'),
+            ("0", '{"shift_1", "scale_1", "gate_1", "shift_2", "scale_2", "gate_2"}'),
+            ("0", "set()"),
+            ("2", '{"gate_1", "gate_2"}'),
+        )
+    ),
+    "08.7": tuple(
+        f"""
+def mended_start(block):
+    for name, parameter in block.named_parameters():
+        if name.startswith({names}) and {which}:
+            torch.nn.init.zeros_(parameter)
+    return block
+"""
+        for names, which in (
+            (("modulation", "attention.out", "mlp.2"), "True"),
+            (("modulation", "attention.out"), "True"),
+            (("modulation", "mlp.2"), "True"),
+            (("modulation",), "name.endswith('weight')"),
+            (("modulation",), "name.endswith('bias')"),
+            (("attention", "mlp.0"), "True"),
+            (("",), "True"),
+        )
+    ),
+}
+
+
+# --- what a solution needs and only a running model could give ------------------------------------------------------
+
+
+def obedient(texts: list[str]) -> torch.Tensor:
+    """A pipeline that always paints what is asked: what the world itself draws."""
+    from sora_edu.world.captions import parse_caption
+    from sora_edu.world.prompts import check_prompt
+    from sora_edu.world.render import render
+    from sora_edu.world.scenes import make_state
+    from sora_edu.world.state import cat_states
+
+    things = [parse_caption(check_prompt(text)).objects[0] for text in texts]
+    return render(cat_states([make_state(shape=t.shape, colour=t.colour, motion=t.motion) for t in things]))
+
+
+def measured_weights() -> dict[float, dict[str, float]]:
+    """Copies, reach of noise and nats of codes trained with five KL weights."""
+    rows = [(1e-5, 21.0, 14.0, 30.0), (1e-4, 20.9, 15.0, 20.0), (1e-2, 19.5, 18.5, 5.3), (1e-1, 12.5, 13.0, 0.9)]
+    rows.append((1.0, 11.1, 11.2, 0.0))
+    return {weight: {"psnr": psnr, "reach": reach, "nats": nats} for weight, psnr, reach, nats in rows}
+
+
+def decoded_noise() -> torch.Tensor:
+    """Six clips: a circle, two objects, and four times nothing."""
+    from sora_edu.config import WorldConfig
+    from sora_edu.world.render import render
+    from sora_edu.world.scenes import make_state, sample_state
+
+    two = sample_state(1, WorldConfig(pair_fraction=1.0), generator=torch.Generator().manual_seed(2))
+    return torch.cat((render(make_state(shape="circle")), render(two), torch.full((4, 3, 17, 32, 32), -0.9)))
+
+
+STAND_INS: dict[str, dict[str, Callable[[], object]]] = {
+    "00.1": {"pipe": lambda: obedient},
+    "05.3": {"table": measured_weights},
+    "05.6": {"noise_clips": decoded_noise},
+}

@@ -1,0 +1,1 @@
+"""What ``course.proving`` tries the checks with, and how it watches them."""

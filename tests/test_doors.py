@@ -384,6 +384,7 @@ RECIPES = {
         "colour": whole(3),
     },
     "object_weights": lambda: {"video": VIDEO},
+    "orthogonalised": lambda: {"matrices": torch.ones(2, 3, 4), "coefficients": (3.4, -4.8, 2.0)},
     "vae_loss": lambda: {
         "vae": vae.VideoVAE(VAE_CONFIG),
         "video": VIDEO,

@@ -8,7 +8,14 @@ from sora_edu.errors import CheckpointError
 from sora_edu.model.dit import TextToVideo, VideoDiTBlock
 from sora_edu.model.vae import ResBlock, VideoVAE
 from sora_edu.train.loop import Stage, fit
-from sora_edu.train.optimiser import hidden_matrices, make_optimisers, pack_optimisers, unpack_optimisers
+from sora_edu.train.optimiser import (
+    Muon,
+    hidden_matrices,
+    make_optimisers,
+    orthogonalised,
+    pack_optimisers,
+    unpack_optimisers,
+)
 from sora_edu.train.run_folder import RunFolder
 
 BOTH = TrainConfig(steps=12, batch=8, lr=1e-2, muon_lr=2e-2, warmup=2, save_every=4, log_every=1, ema=0.9)
@@ -94,6 +101,31 @@ def test_a_convolution_is_moved_as_the_matrix_of_its_rows_and_nothing_is_copied(
         muon.step()
         alone.step()
     assert torch.equal(block.space.weight.flatten(1), as_linear[0].weight)
+
+
+def test_matrices_moved_together_by_shape_go_where_pytorchs_own_step_takes_them():
+    torch.manual_seed(0)
+    shapes = [(48, 16), (16, 16), (16, 64), (16, 16), (64, 16), (8, 4, 1, 3, 3)]
+    first = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    second = [nn.Parameter(weight.detach().clone()) for weight in first]
+    theirs, ours = (Muon(weights, lr=0.1, weight_decay=0.1) for weights in (first, second))
+    for _ in range(4):
+        for one, other in zip(first, second, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        theirs.step()
+        for weight, matrix in zip(ours.weights, ours.param_groups[0]["params"], strict=True):
+            matrix.grad = weight.grad.flatten(1)
+        ours.step_by_shape()
+    for one, other in zip(first, second, strict=True):
+        assert torch.allclose(one, other, atol=2e-3)  # bf16's roundings, in steps of 0.1 each
+
+
+def test_singular_values_become_about_one_whatever_the_shape():
+    for shape in ((3, 12, 5), (2, 5, 12)):
+        turned = orthogonalised(torch.randn(shape), (3.4445, -4.7750, 2.0315))
+        values = torch.linalg.svdvals(turned.float())
+        assert turned.shape == shape and values.min() > 0.5 and values.max() < 1.3
 
 
 def test_a_weight_without_a_gradient_stays_where_it_is():

@@ -171,13 +171,14 @@ def distill(options: DistillOptions) -> Path:
     out = options.out
     walks = options.walks
     seed = options.seed
-    config = replace(STUDENT_TRAIN, steps=options.steps or STUDENT_TRAIN.steps)
+    lengths = {"steps": options.steps or STUDENT_TRAIN.steps, "batch": options.batch or STUDENT_TRAIN.batch}
+    config = replace(STUDENT_TRAIN, **lengths)
     pipe = Pipeline.load(options.teacher, device=str(choose_device(options.device)))
     needed = 2 * (STRIDES + 1) * walks * math.prod(pipe.preset.latent_shape) + 500_000_000
     run = RunFolder(out)
     source = verify(options.teacher)
     with run.claimed(resume=options.resume, needed=needed):
-        settings = {"teacher": source, "seed": seed, "walks": walks, "steps": config.steps}
+        settings = {"teacher": source, "seed": seed, "walks": walks} | lengths
         run.begun_with(settings, growing=("steps",))
         compiled = should_compile(STRIDES * config.steps, options.compile)
         student = copy.deepcopy(pipe.model)  # before it is compiled: a compiled model does not copy

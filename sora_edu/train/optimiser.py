@@ -10,9 +10,14 @@ with Muon: it kept Muon's averages whole, but the step after loading was not the
 parameter in place of by number, are not those of the runs that were begun before (lesson 10).
 """
 
+import math
+from collections import defaultdict
+
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from sora_edu.checked import checked
 from sora_edu.config import TrainConfig
 from sora_edu.errors import CheckpointError
 from sora_edu.model.vae import ResBlock
@@ -35,6 +40,9 @@ class Muon(torch.optim.Muon):
 
     Of sharded weights every rank gets the whole gradients: singular values are those of a whole matrix. Newton and
     Schulz's products then need no exchange and round as in one process; the averages are kept whole too.
+
+    On a GPU matrices of one shape are moved together. PyTorch's own step takes them one after another, and with small
+    matrices a GPU waits for most of that time: launching a product takes longer than computing it.
     """
 
     def __init__(self, weights: list[nn.Parameter], *, lr: float, weight_decay: float):
@@ -46,7 +54,46 @@ class Muon(torch.optim.Muon):
         for weight, matrix in zip(self.weights, self.param_groups[0]["params"], strict=True):
             if weight.grad is not None:
                 matrix.grad = _gathered(weight.grad).flatten(1)
-        return super().step(closure)
+        if not self.param_groups[0]["params"][0].is_cuda:
+            return super().step(closure)
+        self.step_by_shape()
+
+    @torch.no_grad()
+    def step_by_shape(self) -> None:
+        """One step as PyTorch's, but for the order of roundings; matrices of one shape are orthogonalised together."""
+        [group] = self.param_groups
+        matrices, gradients, averages = [], [], []
+        self._init_group(group, matrices, gradients, averages)
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, averages, group["momentum"])  # Nesterov's look ahead
+        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+        alike = defaultdict(list)
+        for matrix, update in zip(matrices, ahead, strict=True):
+            alike[matrix.shape].append((matrix, update))
+        for shape, pairs in alike.items():
+            same, updates = zip(*pairs, strict=True)
+            turned = orthogonalised(torch.stack(updates), group["ns_coefficients"], steps=group["ns_steps"])
+            rate = 0.2 * math.sqrt(max(shape)) * group["lr"]  # 2502.16982, eq 4
+            torch._foreach_add_(list(same), list(turned.to(same[0].dtype).unbind()), alpha=-rate)
+
+
+@checked
+def orthogonalised(
+    matrices: Float[Tensor, "n rows columns"], coefficients: tuple[float, float, float], *, steps: int = 5
+) -> Float[Tensor, "n rows columns"]:
+    """Each matrix with its singular values brought to about 1, by Newton and Schulz's iteration in bf16 (Jordan 2024).
+
+    Its polynomial a x + b x^3 + c x^5 acts on every singular value; that of the whole matrix is first at most 1.
+    """
+    a, b, c = coefficients
+    x = matrices.bfloat16()
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 def _gathered(gradient: Tensor) -> Tensor:

@@ -213,7 +213,7 @@ def train_dit(job: Job, vae: VideoVAE, latents: list[Tensor], ids: list[Tensor])
         recorded_as_graphs(loss_fn) if asked.graphs else loss_fn,
         settings,
         watch_transformer(sampler, asked.out, seed=asked.seed, measured=settings.steps >= LONG),
-        max(1000, settings.steps // 10),
+        max(1000, settings.steps // 5),
         TRANSFORMER,
         data=vae_digest(vae),
     )

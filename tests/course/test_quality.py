@@ -98,3 +98,18 @@ def test_the_command_keeps_each_part_and_shows_the_tables(pipe, tmp_path, monkey
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert quality.percent(kept["seen"]["all"]) in text and "| orbits |" in text
+
+
+def test_another_number_of_prompts_is_measured_anew(pipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        quality, "parts", lambda pipe, *, n, seed: [("seen", lambda: {"all": quality.wilson(n, n), "n": n})]
+    )
+    quality.main(n=4, out=tmp_path / "x.json")
+    quality.main(n=5, out=tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text())["seen"]["n"] == 5
+
+
+def test_a_record_that_is_not_finished_is_shown_as_far_as_it_goes(pipe):
+    found = {split: quality.evaluate_pipeline(pipe, split=split, n=2, steps=1) for split in SPLITS}
+    shown = quality.tables(found)
+    assert shown.count("\n") == 4 and all(row in shown for row in quality.ROWS.values())

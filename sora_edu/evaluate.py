@@ -135,13 +135,16 @@ def prompts_of(split: str, n: int, world: WorldConfig, *, seed: int) -> tuple[St
 def compare(said: Parsed, tracked: Track, i: int) -> dict[str, bool]:
     """Which of the attributes that a caption names the tracker found in clip i; objects are matched by colour.
 
-    ``count`` is whether there are as many objects as named, ``scene`` whether they do together what was said.
+    ``count`` is whether there are as many objects as named, ``scene`` whether they do together what was said, ``pan``
+    whether the camera moves to the side that was named.
     """
     found = [k for k in range(tracked.shape.shape[1]) if int(tracked.shape[i, k]) != -1]
     colours = {int(tracked.colour[i, k]): k for k in found}
     right = {"count": len(found) == len(said.objects)}
     if said.scene != "single":
         right["scene"] = int(tracked.scene[i]) == SCENES.index(said.scene)
+    if said.pan:
+        right["pan"] = float(tracked.pan[i]) * said.pan > 0
     if said.background is not None:
         right["background"] = int(tracked.background[i]) == BACKGROUNDS.index(said.background)
     for thing in said.objects:

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest
 
 from sora_edu.checkpoint import shipped_checkpoints
-from sora_edu.config import TINY
+from sora_edu.config import TINY, WorldConfig
 from sora_edu.errors import InputError
 from sora_edu.evaluate import (
     animated,
@@ -139,6 +139,21 @@ def test_only_what_a_caption_names_counts():
     tracked = track(render(state, TINY.world))
     assert "size" not in compare(parse_caption("a red circle falls"), tracked, 0)
     assert "size" in compare(parse_caption("a large red circle falls"), tracked, 0)
+
+
+def test_a_pan_counts_as_right_only_to_the_side_that_was_named():
+    world = WorldConfig(pan_fraction=1.0)
+    video = render(sample_state(6, world, generator=torch.Generator().manual_seed(0)), world)
+    for clips in (video, video.flip(-1)):
+        read = track(clips)
+        for i in range(len(clips)):
+            to = "right" if read.pan[i] > 0 else "left"
+            other = "left" if to == "right" else "right"
+            assert compare(parse_caption(f"a red circle falls, the camera pans {to}"), read, i)["pan"]
+            assert not compare(parse_caption(f"a red circle falls, the camera pans {other}"), read, i)["pan"]
+    assert "pan" not in compare(parse_caption("a red circle falls"), read, 0)
+    still = track(video[:, :, :1].expand(-1, -1, 17, -1, -1))
+    assert not compare(parse_caption("a red circle falls, the camera pans left"), still, 0)["pan"]
 
 
 def test_prompts_say_what_the_states_show():

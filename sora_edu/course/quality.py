@@ -34,7 +34,17 @@ ROWS = {
     "heldout": "single objects, combinations never trained",
     "pairs": "two objects, collisions, one behind a bar",
 }
-KINDS = ("count", "colour", "binding", "motion", "scene", "shape", "size", "background")  # of a miss: the first holds
+KINDS = (
+    "count",
+    "colour",
+    "binding",
+    "motion",
+    "scene",
+    "pan",
+    "shape",
+    "size",
+    "background",
+)  # of misses
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
@@ -51,6 +61,17 @@ def motions_right(pipe: Pipeline, *, n: int, seed: int) -> dict:
         read = track(pipe([write(meaning) for meaning in said], seed=seed))
         found[motion] = shares_right(said, read)["motion"]
     return found
+
+
+def pans_right(pipe: Pipeline, *, n: int, seed: int) -> dict:
+    """Of n prompts with one object and a panning camera, the shares right; so of renderings and of the VAE's copies."""
+    world = replace(pipe.preset.world, pair_fraction=0.0, pan_fraction=1.0)
+    state = sample_state(n, world, generator=torch.Generator().manual_seed(1_000_003 + seed))
+    said = described(state, style="short")
+    real = render(state, world)
+    found = shares_right(said, track(pipe([write(meaning) for meaning in said], seed=seed)))
+    floors = {"reconstructed": pipe.reconstruct(real), "rendered": real}
+    return found | {name: shares_right(said, track(video)) for name, video in floors.items()}
 
 
 @checked
@@ -86,6 +107,8 @@ def parts(pipe: Pipeline, *, n: int, seed: int) -> Iterator[tuple[str, Callable[
     yield "by_motion", partial(motions_right, pipe, n=max(1, n // 4), seed=seed)
     for split in SPLITS:
         yield f"misses_{split}", partial(misses, pipe, split, n=few, seed=seed + 1)
+    if pipe.preset.world.pan_fraction:
+        yield "pans", partial(pans_right, pipe, n=few, seed=seed)
     if pipe.preset.known_frames:
         for split in SPLITS:
             options = {"split": split, "n": few, "seed": seed, "given": "first", "floors": False}
@@ -114,6 +137,11 @@ def tables(results: dict) -> str:
     if "by_motion" in results:
         lines += ["", "| Motion, n = {} each | right |".format(results["by_motion"]["still"]["n"]), "|---|---|"]
         lines += [f"| {motion} | {percent(share)} |" for motion, share in results["by_motion"].items()]
+    if "pans" in results:
+        found = results["pans"]
+        shares = [percent(found["all"]), percent(found["pan"]), percent(found["reconstructed"]["all"])]
+        lines += ["", f"| n = {found['all']['n']} | all right | the pan | VAE's copies |", "|---|---|---|---|"]
+        lines.append(f"| one object, the camera pans | {' | '.join(shares)} |")
     first = [split for split in SPLITS if f"first_frame_{split}" in results]
     if first:
         n = results[f"first_frame_{first[0]}"]["n"]

@@ -12,7 +12,7 @@ from sora_edu.evaluate import SPLITS, prompts_of
 from sora_edu.pipeline import Pipeline
 from sora_edu.world.captions import parse_caption
 from sora_edu.world.render import render
-from sora_edu.world.scenes import make_state
+from sora_edu.world.scenes import make_state, sample_state
 from sora_edu.world.state import cat_states
 from sora_edu.world.tracker.track import track
 
@@ -113,3 +113,32 @@ def test_a_record_that_is_not_finished_is_shown_as_far_as_it_goes(pipe):
     found = {split: quality.evaluate_pipeline(pipe, split=split, n=2, steps=1) for split in SPLITS}
     shown = quality.tables(found)
     assert shown.count("\n") == 4 and all(row in shown for row in quality.ROWS.values())
+
+
+def test_a_pan_the_other_way_is_wrong_and_one_with_the_wrong_object_is_half_right(pipe):
+    class Mirrored(Pipeline):
+        """Draws what was asked for, and mirrors the second half of the clips; its VAE changes all colours."""
+
+        preset = pipe.preset
+
+        def __init__(self):
+            pass
+
+        def drawn(self, n, **changes):
+            world = replace(self.preset.world, pair_fraction=0.0, pan_fraction=1.0)
+            state = sample_state(n, world, generator=torch.Generator().manual_seed(1_000_003))
+            return render(replace(state, **{k: change(getattr(state, k)) for k, change in changes.items()}), world)
+
+        def __call__(self, prompts, *, seed):
+            video = self.drawn(len(prompts))
+            return torch.cat((video[:10], video[10:].flip(-1)))
+
+        def reconstruct(self, video):
+            return self.drawn(len(video), colour=lambda c: torch.where(c >= 0, (c + 1) % 8, c))
+
+    found = quality.pans_right(Mirrored(), n=20, seed=0)
+    assert found["pan"]["value"] == found["all"]["value"] == 0.5
+    assert found["reconstructed"]["pan"]["value"] == 1 and found["reconstructed"]["all"]["value"] == 0
+    assert found["rendered"]["all"]["value"] == 1
+    splits = {split: quality.evaluate_pipeline(pipe, split=split, n=2, steps=1) for split in SPLITS}
+    assert "| one object, the camera pans | 50.0 (" in quality.tables(splits | {"pans": found})

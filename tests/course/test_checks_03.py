@@ -85,7 +85,7 @@ HEAD = "b c (nf pf) (nh ph) (nw pw) ->"
         (code("b c (pf nf) (nh ph) (nw pw) -> b (nf nh nw) (pf ph pw c)"), "apart"),
         (code(f"{HEAD} b nf nh nw (pf ph pw c)"), "shape"),
         (lambda v, pf, ph, pw: v.nothing, "raised AttributeError"),
-        (lambda v, pf, ph, pw: torch.zeros(2, 20, 36), "values are"),  # the right shape of the first hidden video
+        (lambda v, pf, ph, pw: torch.zeros(2, 30, 36), "values are"),  # the right shape of the first hidden video
     ],
 )
 def test_patchify_video_names_the_mistake(function, part):

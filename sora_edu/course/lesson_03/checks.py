@@ -54,7 +54,7 @@ def first_frames(x: torch.Tensor, pf: int, ph: int, pw: int) -> torch.Tensor:
 @exercise("03.1")
 def patchify_video_by_hand(function: object) -> Result:
     """A function ``(video, pf, ph, pw)`` that equals patchify_video."""
-    first, second = videos((2, 3, 4, 6, 10), (1, 2, 9, 4, 6))
+    first, second = videos((2, 3, 6, 6, 10), (1, 2, 12, 4, 6))
     head = "b c (nf pf) (nh ph) (nw pw) -> b"
     lines = "The shape is right and the numbers are not: reshape cuts along the lines of memory, not into boxes."
     return check_function(

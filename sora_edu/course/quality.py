@@ -34,17 +34,8 @@ ROWS = {
     "heldout": "single objects, combinations never trained",
     "pairs": "two objects, collisions, one behind a bar",
 }
-KINDS = (
-    "count",
-    "colour",
-    "binding",
-    "motion",
-    "scene",
-    "pan",
-    "shape",
-    "size",
-    "background",
-)  # of misses
+# of a miss; the first that holds is its kind
+KINDS = ("count", "colour", "binding", "motion", "scene", "pan", "shape", "size", "background")
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
